@@ -35,10 +35,9 @@ app.kubernetes.io/component: {{ .component }}
 {{ printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) }}
 {{- end }}
 
-{{/* What every pod has: no token of the cluster, a user without rights, and no variables of Services, whose names (such
+{{/* What every pod has: a user without rights, and no variables of Services, whose names (such
 as MARLOOP_MONITOR_PORT) would be taken for settings. */}}
 {{- define "marloop.pod" -}}
-automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
@@ -59,19 +58,22 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* An emptyDir can be written to by everybody, so that no folder in it counts as ours: a private one is made in it, and
-mounted alone as /tmp. */}}
+{{/* An emptyDir can be written to by everybody, so that no folder in it counts as ours: private ones are made in it (names), and
+in the volume of retrainings (shared), and each is mounted alone. */}}
 {{- define "marloop.folders" -}}
 - name: folders
   image: {{ .image | quote }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-  command: [sh, -c, "umask 077 && mkdir -p {{ range .names }} /scratch/{{ . }}{{ end }}"]
+  command: [sh, -c, "umask 077 && mkdir -p{{ range .names }} /scratch/{{ . }}{{ end }}{{ range .shared }} /shared/{{ . }}{{ end }}"]
   {{- include "marloop.container" .root | nindent 2 }}
   resources:
     requests: {cpu: 10m, memory: 32Mi}
     limits: {cpu: 100m, memory: 64Mi}
   volumeMounts:
     - {name: scratch, mountPath: /scratch}
+    {{- if .shared }}
+    - {name: work, mountPath: /shared}
+    {{- end }}
 {{- end }}
 
 {{/* The container that fetches archives, checks them and registers them. */}}
@@ -87,6 +89,7 @@ mounted alone as /tmp. */}}
   {{- include "marloop.container" .root | nindent 2 }}
   env:
     - {name: MARLOOP_MODEL_STORE, value: /models}
+    {{- include "marloop.publicKey" .root | nindent 4 }}
     {{- include "marloop.storeSettings" .root | nindent 4 }}
   {{- include "marloop.storeSecret" .root | nindent 2 }}
   resources:
@@ -95,6 +98,7 @@ mounted alone as /tmp. */}}
   volumeMounts:
     - {name: scratch, mountPath: /models, subPath: models}
     - {name: scratch, mountPath: /tmp, subPath: register}
+    {{- include "marloop.publicKeyMount" .root | nindent 4 }}
 {{- end }}
 
 {{- define "marloop.storeSettings" -}}
@@ -151,4 +155,49 @@ cannot be loaded: the former one serves on, and all pods would be unready at onc
 {{- $models = concat $models $group.models }}
 {{- end }}
 {{- toJson (dict "models" ($models | uniq | sortAlpha)) }}
+{{- end }}
+
+{{/* The public key that archives are signed for: variable, mount and volume of a container that checks them. */}}
+{{- define "marloop.publicKey" -}}
+{{- if .Values.publicKey }}
+- {name: MARLOOP_PUBLIC_KEY, value: /run/config/marloop-key/signing.pub}
+{{- end }}
+{{- end }}
+
+{{- define "marloop.publicKeyMount" -}}
+{{- if .Values.publicKey }}
+- {name: key, mountPath: /run/config/marloop-key, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "marloop.publicKeyVolume" -}}
+{{- if .Values.publicKey }}
+- name: key
+  configMap: {name: {{ include "marloop.name" . }}-public-key}
+{{- end }}
+{{- end }}
+
+{{/* The store of a claim, as a mount: store and readOnly. */}}
+{{- define "marloop.storeMount" -}}
+- name: store
+  mountPath: /models
+  readOnly: {{ .readOnly }}
+  {{- with .store.subPath }}
+  subPath: {{ . }}
+  {{- end }}
+{{- end }}
+
+{{/* The store whose contracts the monitor reads, as YAML; empty where groups have archives. */}}
+{{- define "marloop.monitorStore" -}}
+{{- $archives := false }}{{ $stores := list }}
+{{- range $name, $group := include "marloop.groups" . | fromYaml }}
+{{- if not $group.canaryWeight }}
+{{- if $group.archives }}{{ $archives = true }}{{ else }}{{ $stores = append $stores $group.store }}{{ end }}
+{{- end }}
+{{- end }}
+{{- if .Values.monitor.store }}{{ toYaml .Values.monitor.store }}
+{{- else if $stores }}
+{{- if or $archives (gt (len $stores) 1) }}{{ fail "groups have stores of their own: name the one whose contracts the monitor reads in monitor.store" }}{{ end }}
+{{- toYaml (first $stores) }}
+{{- end }}
 {{- end }}
