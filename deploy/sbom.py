@@ -29,8 +29,9 @@ def bill_of_materials(image: str, report: dict[str, Any]) -> dict[str, Any]:
     root = {"type": "container", "name": f"marloop-{image}", "bom-ref": f"marloop-{image}"}
     requested = [components[name]["bom-ref"] for name, item in sorted(packages.items()) if item["requested"]]
     dependencies = [{"ref": root["bom-ref"], "dependsOn": requested}]
+    extras = _extras(packages)
     for name, component in components.items():
-        needed = _needed(packages[name]["metadata"].get("requires_dist", []))
+        needed = {_canonical(requirement.name) for requirement in _requirements(packages[name], extras[name])}
         references = sorted(components[other]["bom-ref"] for other in needed & components.keys())
         dependencies.append({"ref": component["bom-ref"], "dependsOn": references})
     return {
@@ -51,15 +52,45 @@ def _component(name: str, item: dict[str, Any]) -> dict[str, Any]:
     component = {"type": "library", "name": name, "version": version, "purl": url, "bom-ref": url}
     if sha256 := item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256"):
         component["hashes"] = [{"alg": "SHA-256", "content": sha256}]
-    if expression := metadata.get("license_expression"):  # SPDX's
-        component["licenses"] = [{"expression": expression}]
+    if licenses := _licenses(metadata):
+        component["licenses"] = licenses
     return component
 
 
-def _needed(requirements: list[str]) -> set[str]:
-    """Return the names of packages that one needs here, without those of its extras."""
-    parsed = [Requirement(text) for text in requirements]
-    return {_canonical(one.name) for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})}
+def _licenses(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a package's licences: SPDX's expression, else the classifiers, else the name in the old field."""
+    if expression := metadata.get("license_expression"):
+        return [{"expression": expression}]
+    classifiers = [line for line in metadata.get("classifier", []) if line.startswith("License :: ")]
+    names = [line.rpartition(" :: ")[2] for line in classifiers if line != "License :: OSI Approved"]
+    text = metadata.get("license", "").strip()
+    if not names and text and "\n" not in text:  # some put the whole text there
+        names = [text]
+    return [{"license": {"name": name}} for name in names]
+
+
+def _extras(packages: dict[str, Any]) -> dict[str, set[str]]:
+    """Return the extras of each package that are asked for: by the image's requirements, or by another package."""
+    extras = {name: set(item.get("requested_extras") or []) for name, item in packages.items()}
+    pending = set(packages)
+    while pending:
+        name = pending.pop()
+        for requirement in _requirements(packages[name], extras[name]):
+            other = _canonical(requirement.name)
+            if other in packages and not requirement.extras <= extras[other]:
+                extras[other] |= requirement.extras
+                pending.add(other)
+    return extras
+
+
+def _requirements(item: dict[str, Any], extras: set[str]) -> list[Requirement]:
+    """Return what a package with these extras needs here."""
+    parsed = [Requirement(text) for text in item["metadata"].get("requires_dist", [])]
+    return [
+        requirement
+        for requirement in parsed
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]
 
 
 def _canonical(name: str) -> str:

@@ -71,3 +71,25 @@ def test_the_bill_of_materials_is_valid_by_cyclonedx_s_own_schema(tmp_path: Path
     validator = validation.JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(json.dumps(document)) is None
     assert validator.validate_str(json.dumps(document | {"components": [{"name": "x"}]})) is not None
+
+
+def test_what_an_extra_brings_is_needed_by_whatever_has_it_and_a_licence_is_told_in_any_form(tmp_path: Path) -> None:
+    archive = {"archive_info": {"hashes": {"sha256": SHA}}}
+    names = ("psycopg", "psycopg-binary", "lightning", "fsspec", "aiohttp")
+    image = {name: package(name, "1.0", **archive) | {"requested": name in ("psycopg", "lightning")} for name in names}
+    image["psycopg"] |= {"requested_extras": ["binary"]}
+    more = {
+        "psycopg": {"requires_dist": ["psycopg-binary ; extra == 'binary'"], "license": "LGPL-3.0"},
+        "lightning": {"requires_dist": ["fsspec[http]"], "classifier": ["License :: OSI Approved :: Apache Software"]},
+        "fsspec": {"requires_dist": ["aiohttp ; extra == 'http'"], "license": "the whole\ntext"},
+    }
+    for name, metadata in more.items():
+        image[name]["metadata"] = {"name": name, "version": "1.0", **metadata}
+    document = materials(tmp_path, *image.values())
+    needs = {entry["ref"]: entry["dependsOn"] for entry in document["dependencies"]}
+    assert needs["pkg:pypi/psycopg@1.0"] == ["pkg:pypi/psycopg-binary@1.0"]
+    assert needs["pkg:pypi/fsspec@1.0"] == ["pkg:pypi/aiohttp@1.0"]
+    licenses = {component["name"]: component.get("licenses") for component in document["components"]}
+    assert licenses["psycopg"] == [{"license": {"name": "LGPL-3.0"}}]
+    assert licenses["lightning"] == [{"license": {"name": "Apache Software"}}]
+    assert licenses["fsspec"] is None
