@@ -78,7 +78,7 @@ def test_what_an_extra_brings_is_needed_by_whatever_has_it_and_a_licence_is_told
     names = ("psycopg", "psycopg-binary", "lightning", "fsspec", "aiohttp")
     image = {name: package(name, "1.0", **archive) | {"requested": name in ("psycopg", "lightning")} for name in names}
     image["psycopg"] |= {"requested_extras": ["binary"]}
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "psycopg": {"requires_dist": ["psycopg-binary ; extra == 'binary'"], "license": "LGPL-3.0"},
         "lightning": {"requires_dist": ["fsspec[http]"], "classifier": ["License :: OSI Approved :: Apache Software"]},
         "fsspec": {"requires_dist": ["aiohttp ; extra == 'http'"], "license": "the whole\ntext"},
