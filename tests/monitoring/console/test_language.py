@@ -54,16 +54,21 @@ def test_the_first_page_lists_it_with_its_perplexity_on_so_many_tokens(world: Wo
     assert "features no verdict" in air
 
 
-def test_its_page_has_its_speeds_and_says_why_there_is_no_quality_no_drift_and_no_retraining(world: World) -> None:
+def test_its_page_has_its_speeds_and_says_why_there_is_no_quality_and_what_retrains_it(
+    world: World,
+) -> None:
     found = page(world, "/console/models/chat")
     assert "21.5 12,345 tokens" in found.section("versions").words()
     assert "version 1 stream 8 streams 1.0 92.25 188" in found.section("speed").words()
     words = found.root.words()
     assert "chat is a language model: no truth comes for its answers" in words
     assert not {"quality", "drift"} & {one.attributes.get("id") for one in found.every()}
-    assert not [one for one in found.every() if str(one.attributes.get("hx-post")).endswith("/retrain")]
+    assert "approved conversations retrain it" in words
     other = page(world, "/console/models/air")
-    assert [one for one in other.every() if str(one.attributes.get("hx-post")).endswith("/retrain")]
+    learns = {"on its approved conversations?": found, "on its labelled rows?": other}
+    for what, shown in learns.items():
+        (form,) = [one for one in shown.every() if str(one.attributes.get("hx-post")).endswith("/retrain")]
+        assert what in str(form.attributes["hx-confirm"])
     assert other.section("quality").words()
 
 

@@ -111,7 +111,9 @@ def test_a_file_of_prompts_takes_the_place_of_the_champions(world: World, tmp_pa
     assert (kept.promotes, kept.won and kept.won.share) == (False, 1)
     assert kept.reason == world.second.why.removesuffix(": see `marloop promote tiny 1.1`")
     other = read_prompts(write_lines(tmp_path / "other.jsonl", ANYTHING))
-    freed = compare_versions(world.registry, "tiny", VERSIONS, Trial(conversations=held_out, prompts=other))
+    too_long = [held_out[0][0], {"role": "assistant", "content": "In the wood. " * 60}]
+    trial = Trial(conversations=[*held_out, too_long], prompts=other, only_fitting=True)
+    freed = compare_versions(world.registry, "tiny", VERSIONS, trial)
     assert freed.promotes
     assert freed.reason.startswith("it finds the given answer likelier in 100% of 12 conversations")
 

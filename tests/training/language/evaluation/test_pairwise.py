@@ -4,7 +4,7 @@ import torch
 
 from tests.support.training.tiny import ANSWER, EXPECTED, Tiny
 from training.data import DataError
-from training.language.evaluation.pairwise import answer_logprobs, win_rate
+from training.language.evaluation.pairwise import answer_logprobs, fits, win_rate
 from training.language.evaluation.text_models import NetworkTextModel
 
 TALK = [{"role": "user", "content": EXPECTED.question}, {"role": "assistant", "content": ANSWER}]
@@ -51,6 +51,11 @@ def test_a_sentence_tells_the_share_and_its_interval() -> None:
     assert str(win_rate(np.zeros(10), np.ones(10))) == (
         "it finds the given answer likelier in 100% of 10 conversations (95 % from 72% to 100%)"
     )
+
+
+def test_whether_a_model_takes_a_conversation_is_told_before(taught: Tiny) -> None:
+    long = [TALK[0], {"role": "assistant", "content": ANSWER * 20}]
+    assert [fits(network(taught, 100), talk) for talk in (TALK, long)] == [True, False]
 
 
 def test_a_conversation_that_is_too_long_is_named(taught: Tiny) -> None:
