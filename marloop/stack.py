@@ -11,7 +11,7 @@ import typer
 
 from serving import command_line
 from serving.command_line import Json
-from serving.hosts.ray.front import missing
+from serving.hosts.ray.front.control import missing
 from serving.security import exposure
 from serving.settings import ROOT, HostName, Settings
 from serving.supervision.supervisor import supervisor_of

@@ -425,14 +425,32 @@ RAY_FAULTS = (
     ),
     Fault(
         "killed",
-        "kill -9 of the head, without Redis",
-        "no wrong answer; the same versions are served again, without a command",
-        (f"{RAY}a_killed_head_comes_back_and_serves_the_same",),
+        "kill -9 of the process with the head's tables",
+        "at most the requests in flight are lost; the other nodes answer meanwhile",
+        (f"{RAY}killed_tables_cost_at_most_what_the_head_had_in_hand",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of the head, which ends its node",
+        "at most the requests in flight are lost; the other nodes answer meanwhile",
+        (f"{RAY}a_killed_head_costs_at_most_what_it_had_in_hand",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of all of the head's node",
+        "at most the requests in flight are lost; the other nodes answer meanwhile",
+        (f"{RAY}a_head_whose_machine_ends_costs_at_most_what_it_had_in_hand",),
     ),
     Fault(
         "hung",
         "a node is frozen for 20 s",
-        "requests go to the others",
+        "at most twice the requests in flight are lost; the others go to the other nodes",
         (f"{RAY}a_frozen_node_is_avoided",),
+    ),
+    Fault(
+        "damaged",
+        "the head's tables are removed, and it is killed",
+        "no wrong answer; the same versions are served again, without a command",
+        (f"{RAY}a_head_that_lost_its_tables_serves_the_same_again",),
     ),
 )

@@ -113,13 +113,21 @@ def handle_of(core: Any) -> Handle:
 
 
 def messages_of() -> Any:
-    """Return the archive's module of requests and responses; one with what is needed where it has none."""
+    """Return the archive's module of requests and responses.
+
+    Where it has none, or one of a former release without all that a replica needs, what is here takes its place.
+    """
+    here = SimpleNamespace(
+        Request=Request, Part=Part, InputError=Fault, MAX_BODY=MAX_BODY, error_response=error_response
+    )
     try:
-        return importlib.import_module("handlers.message")
+        archives = importlib.import_module("handlers.message")
     except ModuleNotFoundError:
-        return SimpleNamespace(
-            Request=Request, Part=Part, InputError=Fault, MAX_BODY=MAX_BODY, error_response=error_response
-        )
+        return here
+    if all(hasattr(archives, name) for name in vars(here)):
+        return archives
+    here.Request = lambda *fields: archives.Request(*fields[: len(archives.Request._fields)])
+    return here
 
 
 class Part(NamedTuple):

@@ -12,8 +12,8 @@ import psutil
 from filelock import FileLock
 
 from serving.hosts.host import HERE, LaunchError, Reach, Say
-from serving.hosts.ray import front
 from serving.hosts.ray.cluster import ServeApi
+from serving.hosts.ray.front import control as front
 from serving.hosts.ray.launch import MARK, mark_of
 from serving.hosts.ray.rollout import RayRollout
 from serving.hosts.ray.settings import Offset, Place, RaySettings
@@ -65,7 +65,8 @@ def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
 
 def program(settings: Settings, name: str) -> Program:
     """Return a part of the supervisor. Ray looks after its own processes, and the keeper answers nobody."""
-    return Program(name, command(settings, name), liveness(settings) if name == FRONT else "")
+    variables = measuring(settings) if name == KEEPER else {}  # it counts what the front refuses
+    return Program(name, command(settings, name), liveness(settings) if name == FRONT else "", variables)
 
 
 def command(settings: Settings, name: str) -> list[str]:
@@ -87,7 +88,8 @@ def stop(settings: Settings) -> int:
     if processes:
         if settings.metrics_dir is None:  # ours, in memory
             shutil.rmtree(settings.metrics, ignore_errors=True)
-        shutil.rmtree(place.folder, ignore_errors=True)
+        for folder in (place.folder, place.tables):
+            shutil.rmtree(folder, ignore_errors=True)
     return len(processes)
 
 
@@ -158,11 +160,12 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
             say(f"{len(orphans)} processes of the Ray host have no supervisor: they are started anew")
             kill(orphans)
         _make_ready(settings)
-    variables = capturing(settings)
     began = [
-        name
-        for name, line, url in ((name, command(settings, name), program(settings, name).url) for name in PARTS)
-        if supervisor.start(name, line, log(settings, name), url, variables)
+        part.name
+        for part in (program(settings, name) for name in PARTS)
+        if supervisor.start(
+            part.name, part.command, log(settings, part.name), part.url, {**capturing(settings), **part.variables}
+        )
     ]
     if began:
         say(f"started {', '.join(began)}, logs {log(settings, 'ray-*')}; Ray's own lie in {Place(settings).folder}")
@@ -177,7 +180,8 @@ def _make_ready(settings: Settings) -> None:
         check_port(place.address, place.port(offset), "MARLOOP_RAY_PORT, the first of 20")
     make_private(settings.temporary)
     empty_metrics(settings)
-    shutil.rmtree(place.folder, ignore_errors=True)
+    for folder in (place.folder, place.tables):
+        shutil.rmtree(folder, ignore_errors=True)
     place.front_map.unlink(missing_ok=True)
     place.state.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import msgspec
 from serving.hosts.host import LaunchError
 
 APPLICATIONS = "/api/serve/applications/"
+NODES = "/api/v0/nodes"
 PATIENCE = 10.0  # s for an answer
 LONG = 180.0  # s for a deployment, the first of which starts Serve's controller and proxies
 LONGEST_CAUSE = 600  # characters of a failed application's message
@@ -72,6 +73,22 @@ class _Instance(msgspec.Struct, frozen=True):
     applications: dict[str, Deployed] = {}
 
 
+class _Node(msgspec.Struct, frozen=True):
+    state: str
+
+
+class _NodeList(msgspec.Struct, frozen=True):
+    result: list[_Node]
+
+
+class _NodeData(msgspec.Struct, frozen=True):
+    result: _NodeList
+
+
+class _Nodes(msgspec.Struct, frozen=True):
+    data: _NodeData
+
+
 class ServeApi:
     """Asks the dashboard of a head.
 
@@ -102,6 +119,20 @@ class ServeApi:
             return msgspec.json.decode(response.content, type=_Instance).applications
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise LaunchError(f"Ray's head does not say what it serves: {error}") from error
+
+    def count_nodes(self) -> int:
+        """Return how many machines are in the cluster.
+
+        Raises:
+            LaunchError: the head does not answer.
+        """
+        try:
+            response = self._send("GET", NODES)
+            response.raise_for_status()
+            nodes = msgspec.json.decode(response.content, type=_Nodes).data.result.result
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise LaunchError(f"Ray's head does not say which machines there are: {error}") from error
+        return sum(node.state == "ALIVE" for node in nodes)
 
     def deploy(self, config: Mapping[str, Any]) -> None:
         """Have Serve bring up what a configuration names, and remove other applications.

@@ -1,20 +1,27 @@
 """``python -m serving.hosts.ray.keeper``: has Ray Serve run the registry's champions, whatever became of them.
 
-It deploys a champion that the registry names anew, and all versions again where the head has forgotten them: one that
-was killed comes back empty, unless it keeps its tables in Redis (``RAY_REDIS_ADDRESS``).
+It deploys a champion that the registry names anew, and all versions again where the head has forgotten them. It also
+counts what the front refuses.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
 
 from handlers.observe.logs import configure
+from handlers.observe.metrics_folder import VARIABLE, hold_lock
 from serving import documents
 from serving.hosts.host import LaunchError
-from serving.hosts.ray import background, deployed
+from serving.hosts.ray import background, deployed, tables
 from serving.hosts.ray.cluster import ServeApi
 from serving.hosts.ray.deployed import State
+from serving.hosts.ray.front import control as front
+from serving.hosts.ray.front.refusals import Refusals
 from serving.hosts.ray.rollout import RayRollout
 from serving.hosts.ray.settings import Place
 from serving.registry import ArchiveError, Registry
@@ -48,6 +55,7 @@ class Keeper:
         """
         state, stamp = deployed.read(self._place), documents.stamp(self._registry.path)
         known = self._serve.applications()
+        tables.came_up(self._place)
         forgotten = [version.name for version in state.applications if version.name not in known]
         champions = {name: champion.number for name, champion in self._registry.champions().items()}
         differs = champions != state.champions and stamp != self._tried
@@ -75,12 +83,17 @@ def main() -> None:
     serve = ServeApi(place.dashboard, place.token)
     rollout = background.rollout(settings, say=lambda text: logger.warning("%s", text))
     keeper = Keeper(place, registry, serve, rollout)
-    while True:
-        time.sleep(PAUSE)
-        try:
-            keeper.look()
-        except (LaunchError, ArchiveError) as error:
-            logger.warning("%s", error)
+    refusals = Refusals(lambda: front.refusals(place), CollectorRegistry())
+    with contextlib.ExitStack() as stack:
+        if metrics := os.environ.get(VARIABLE):
+            stack.enter_context(hold_lock(Path(metrics)))  # shows the exporter that this process lives
+        while True:
+            time.sleep(PAUSE)
+            refusals.look()
+            try:
+                keeper.look()
+            except (LaunchError, ArchiveError) as error:
+                logger.warning("%s", error)
 
 
 if __name__ == "__main__":

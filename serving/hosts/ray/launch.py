@@ -14,7 +14,8 @@ from pathlib import Path
 
 from handlers.engine import available_cores
 from serving.documents import write_atomically
-from serving.hosts.ray import front
+from serving.hosts.ray import deployed, tables
+from serving.hosts.ray.front import control as front
 from serving.hosts.ray.settings import Offset, Place, RaySettings
 from serving.hosts.starting import capturing
 from serving.hosts.worker_environment import worker_environment
@@ -74,6 +75,8 @@ def node_environment(place: Place, environ: Mapping[str, str]) -> dict[str, str]
         "RAY_AUTH_TOKEN_PATH": str(place.token),
         # Else Ray takes another address than loopback, and says nothing; but a node cannot join with it.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if place.is_alone else "1",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(tables.AWAY),
+        "RAY_gcs_server_port_wait_time_s": str(tables.PATIENCE),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # the front has answered what it took
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -125,13 +128,16 @@ def become(place: Place, part: str, address: str, environ: Mapping[str, str]) ->
     """
     limit_files(MOST_FILES)
     if part == "front":
-        front.write(place, RaySettings.from_environment(environ))
+        front.write(place, RaySettings.from_environment(environ), deployed.read(place).champions)
         command, environment = front.command(place), worker_environment(environ)
     else:
         kill(marked(MARK, mark_of(place)))  # left by a head that was killed, on the ports of this one
         make_token(place, environ)
         write_proxy(place)
         command, environment = node_command(place, address), node_environment(place, environ)
+        if not address:
+            environment = tables.variables(place, environ) | environment
+            tables.prepare(place)
     os.execve(command[0], command, environment)
 
 

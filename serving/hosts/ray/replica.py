@@ -21,6 +21,7 @@ from serving.hosts.ray.archive_code import core_of, handle_of, load, messages_of
 from serving.hosts.streams import NEXT, Streams
 
 PATH, EXPLAIN = "url_path", "explain"  # headers that only a host sets, as handlers.http.kserve has them
+PROBE = "x-marloop-probe"  # marks the front's own question whether this version is ready
 CLIENT_ID = "x-marloop-client-request-id"  # in which the front hands on a client's own X-Request-Id
 REQUEST_ID = "x-request-id"  # Ray's and the front's, one for both
 OWN = {"x-marloop": "1"}  # marks an answer of a model, which the front tells from Ray's own
@@ -74,6 +75,8 @@ class Replica:
         if CLIENT_ID in headers:
             headers[REQUEST_ID] = headers.pop(CLIENT_ID)
         path = request.scope["path"]
+        if PROBE in headers and path.endswith("/ready"):  # no request of a client, and counted as none
+            return Response(headers=OWN)
         if path.startswith(self._prefix) and len(path) > len(self._prefix):
             headers[PATH] = path[len(self._prefix) :]
         try:

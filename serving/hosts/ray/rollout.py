@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import httpx
 
 from serving.hosts.host import LaunchError, alone, champion_number
-from serving.hosts.ray import deployed, front
+from serving.hosts.ray import deployed
 from serving.hosts.ray.cluster import Deployed, ServeApi
 from serving.hosts.ray.config import Application, application, serve_config
 from serving.hosts.ray.deployed import State
+from serving.hosts.ray.front import control as front
 from serving.hosts.ray.settings import Offset, Place, RaySettings
 from serving.readiness import LONGEST, ask
 from serving.registry import ArchiveError, Registry, Version, version_of
@@ -84,6 +85,8 @@ class RayRollout:
             champions = {added.key for added in wanted}
             removed = [key for key in state.keys if not self._registry.models().get(key[0])]
             self._write(state.without(removed))
+            if not state.applications:
+                self._wait_for_nodes()
             faults = self._load_all(wanted)
             loaded = deployed.read(self._place)
             for name, number in sorted(champions & loaded.keys):
@@ -142,6 +145,23 @@ class RayRollout:
                 self._say(f"{added.model} {added.version} answers")
         return faults + list(broken.values())
 
+    def _wait_for_nodes(self) -> None:
+        """Wait until as many machines have joined as the settings say."""
+        deadline = time.monotonic() + TIMEOUT
+        while (count := self._count_nodes()) < self._ray.nodes:
+            if time.monotonic() > deadline:
+                raise LaunchError(
+                    f"{count} of MARLOOP_RAY_NODES={self._ray.nodes} machines have joined after {TIMEOUT:.0f} s: run "
+                    f"`marloop ray-node {self._place.head}` on the others"
+                )
+            time.sleep(POLL)
+
+    def _count_nodes(self) -> int:
+        try:
+            return self._serve.count_nodes() if self._ray.nodes > 1 else 1
+        except LaunchError:  # the head has just begun
+            return 0
+
     def _wait_for(self, added: Application) -> str:
         """Wait until a version answers its example; return why it does not."""
         deadline = time.monotonic() + TIMEOUT
@@ -198,4 +218,5 @@ class RayRollout:
 
     def _write(self, state: State) -> None:
         deployed.write(self._place, state)
-        front.publish(self._place, front.entries(state.served(), state.champions))
+        wanted = self._registry.champions()
+        front.publish(self._place, front.entries(state.served(), state.champions, wanted))

@@ -40,6 +40,13 @@ class RaySettings(EnvironmentSettings, frozen=True, rename=lambda name: f"MARLOO
             title="HOST:PORT, separated by commas",
         ),
     ] = ""
+    nodes: Annotated[
+        Count,
+        says(
+            "Machines of the Ray host that must have joined before the first versions are deployed: Ray spreads "
+            "replicas over those that are there, and moves none later."
+        ),
+    ] = 1
     archives: Annotated[
         str,
         says(
@@ -126,6 +133,11 @@ class Place(msgspec.Struct, frozen=True):
     def state(self) -> Path:
         """The file that says what is deployed."""
         return self.settings.run_dir / "ray" / "deployed.json"
+
+    @property
+    def tables(self) -> Path:
+        """The folder in which the head keeps the tables of its cluster."""
+        return self.settings.temporary / "ray-tables"
 
     @property
     def front_config(self) -> Path:

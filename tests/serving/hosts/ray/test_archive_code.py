@@ -1,10 +1,13 @@
 """A handler from elsewhere is called as TorchServe calls it; others by their core."""
 
 import json
+import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-from serving.hosts.ray.archive_code import Called, Request, core_of, handle_of, with_threads
+import pytest
+
+from serving.hosts.ray.archive_code import Called, Request, core_of, handle_of, messages_of, with_threads
 
 
 class Handler:
@@ -44,6 +47,27 @@ def test_the_core_of_an_archive_is_taken_also_where_it_was_private() -> None:
     assert core_of(SimpleNamespace(handler=core)) is core
     assert core_of(SimpleNamespace(_handler=core)) is core
     assert handle_of(core)([], []) == ["answered"]  # it does not take how long each waited
+
+
+class FormerRequest(NamedTuple):
+    """As a release had it before queries were handed on."""
+
+    body: bytes
+    headers: dict[str, str]
+    form: dict[str, bytes]
+    id: str
+
+
+def test_an_archive_of_a_former_release_gets_its_own_requests_and_errors_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "handlers.message", SimpleNamespace(Request=FormerRequest))
+    messages = messages_of()
+    request = messages.Request(b"a", {}, {"top": b"1"}, "id", (messages.Part("top", b"1"),))
+    assert request == FormerRequest(b"a", {}, {"top": b"1"}, "id")
+    fault = messages.InputError("too_large", "the body is too large")
+    answer = messages.error_response(fault, request, as_text=False)
+    assert (answer.status, json.loads(answer.body)["error"]["request_id"]) == (413, "id")
 
 
 def test_threads_are_given_unless_the_archive_names_them() -> None:

