@@ -15,6 +15,7 @@ AWAY = 3600  # s that the other machines go on without their head
 PATIENCE = 120  # s that a machine waits for its head, or the head for its tables, when it starts
 TRIES = 3  # starts in a row by which a head did not come up with its tables, until it begins without them
 _STARTS = "starts-of-the-head"  # the file with their number
+_ADDRESS = "ray_current_cluster"  # Ray's file with the address of the last head
 
 
 def variables(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
@@ -32,6 +33,7 @@ def prepare(place: Place) -> None:
         shutil.rmtree(place.tables, ignore_errors=True)
         starts = 0
     make_private(place.tables)
+    (place.folder / _ADDRESS).unlink(missing_ok=True)  # else the nodes of a killed head count as a head that runs
     file.write_bytes(b"." * (starts + 1))
 
 
