@@ -1,8 +1,8 @@
-"""The tables of Ray's head: the machines, replicas and versions of its cluster, kept on disk.
+"""The tables of Ray's head, in which it has the machines, replicas and versions of its cluster.
 
-A head that is killed reads them when it comes back, so that the replicas of other machines answer meanwhile, and stay.
-They are Ray's own, in RocksDB (`GCS fault tolerance <https://docs.ray.io/en/master/core/fault-tolerance/gcs.html>`_,
-alpha in 2.60). With ``RAY_REDIS_ADDRESS`` they lie in Redis, and a head on another machine can read them too.
+They are in memory, and lost with the head, unless ``RAY_gcs_storage=rocksdb`` has it keep them on disk (`GCS fault
+tolerance <https://docs.ray.io/en/master/core/fault-tolerance/gcs.html>`_, alpha in 2.60), or ``RAY_REDIS_ADDRESS`` in
+Redis, where a head on another machine can read them too.
 """
 
 import shutil
@@ -19,10 +19,10 @@ _ADDRESS = "ray_current_cluster"  # Ray's file with the address of the last head
 
 
 def variables(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that have a head keep its tables on disk; none where they lie in Redis."""
-    if environ.get("RAY_REDIS_ADDRESS"):
+    """Return the variable that says where on disk a head keeps its tables; none where it keeps them elsewhere."""
+    if environ.get("RAY_gcs_storage") != "rocksdb":
         return {}
-    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(place.tables)}
+    return {"RAY_gcs_storage_path": str(place.tables)}
 
 
 def prepare(place: Place) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.hosts.ray import front
+from serving.hosts.ray.front import control as front
 from serving.settings import free_ports
 from tests.support.waiting import wait_until
 

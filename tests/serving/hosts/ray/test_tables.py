@@ -38,6 +38,6 @@ def test_tables_with_which_a_head_does_not_come_up_are_given_up(place: Place) ->
     assert [start(place) for _ in range(tables.TRIES + 2)] == [False, *[True] * (tables.TRIES - 1), False, True]
 
 
-def test_they_lie_in_redis_where_there_is_one(place: Place) -> None:
-    assert tables.variables(place, {})["RAY_gcs_storage_path"] == str(place.tables)
-    assert tables.variables(place, {"RAY_REDIS_ADDRESS": "10.0.0.9:6379"}) == {}
+def test_they_lie_on_disk_where_the_environment_says_so(place: Place) -> None:
+    assert tables.variables(place, {"RAY_gcs_storage": "rocksdb"}) == {"RAY_gcs_storage_path": str(place.tables)}
+    assert tables.variables(place, {}) == {}
