@@ -144,6 +144,8 @@ def test_what_does_worse_than_the_former_version_would_is_rolled_back_by_itself(
     for part in range(2):
         live(own, f"back-{part}", line(2, 0, ROWS // 4))
     wait_until(lambda: served(own) == ["1.0"], timeout=180)
+    # On Ray the former version serves again some moments before the job says so.
+    wait_until(lambda: monitor(own, "GET", "/jobs", params={"state": "rolled_back"}) != [])
     (job,) = monitor(own, "GET", "/jobs", params={"state": "rolled_back"})
     assert "1.0 would err" in job["result"]["watch"]["reason"]
     assert champions(own) == ["1.0"]
