@@ -1,15 +1,20 @@
 """What holds for every test: no ``.env`` of the checkout, and property tests are never judged by their speed."""
 
 import functools
+import gc
+import logging
 import os
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.chaos.report import FIGURES, LATE
 from tests.support.kept import sources
+
+CAPTURE = ("CAPTURE_URL", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN")
 
 os.environ["MARLOOP_ENV_FILE"] = "off"  # what tests start inherits it
 # The processes of pytest-xdist share the cores: a second thread of OpenMP waits for its turn by spinning, and a small
@@ -42,6 +47,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from tests.support.schedule import Schedule
 
     return Schedule(config, log)
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process as a worker finds it, without TorchServe; collector, logging and environment come back as they were."""
+    monkeypatch.delitem(sys.modules, "ts", raising=False)
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE", *CAPTURE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "true")
+    root, ours = logging.getLogger(), logging.getLogger("handlers.observe.logs")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    root.handlers = []
+    yield
+    gc.unfreeze()
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 class Figures:

@@ -95,6 +95,7 @@ def without_id(body: bytes) -> Any:
     return answer
 
 
+@pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("model", SERVICES)
 def test_answers_are_those_of_the_archives_core_in_every_format(host: Server, model: str, tmp_path: Path) -> None:
     answering, number = core(host, model, tmp_path), host.contract(model).version

@@ -22,6 +22,7 @@ from training.improve.sharing import study
 from training.recipe import Hyperparameters
 
 TRIALS, SEEDS = 12, 2
+LAST = 3  # step of the training in which a process is killed; the smallest training has more
 PAUSE = 0.01  # s of each step, so that others find a trial at work
 ONLY = ("L1", "L2", "batch ÷")
 
@@ -31,25 +32,28 @@ class Corners(Quadrants):
 
     Args:
         notes: file of a line for each training that was begun; None for none.
-        dies: number of the step at which the process is killed; 0 for none.
+        dies: number of the training in which the process is killed; 0 for none.
     """
 
     presets: ClassVar[dict[str, Hyperparameters]] = {"slow": Hyperparameters(epochs=4, batch_size=50, lr=1e-3)}
 
     def __init__(self, notes: Path | None = None, dies: int = 0) -> None:
-        self._notes, self._left = notes, dies
+        self._notes, self._dies = notes, dies
+        self._trainings = self._steps = 0
 
     def module(self, hp: Hyperparameters, data: Any) -> Any:
         """Note the training."""
         if self._notes:
             with self._notes.open("a") as file:
                 file.write(f"{platform.node()} {hp}\n")
+        self._trainings += 1
+        self._steps = 0
         return super().module(hp, data)
 
     def augment(self, inputs: list[Tensor], hp: Hyperparameters) -> list[Tensor]:
         """Take a step, or die as by kill -9."""
-        self._left -= 1
-        if self._left == 0:
+        self._steps += 1
+        if self._trainings == self._dies and self._steps == LAST:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(PAUSE)
         return inputs
@@ -59,8 +63,8 @@ def work(number: int, command: str, url: str, folder: Path) -> None:
     """Do what a worker on a machine of its own does, and write its result."""
     name = f"machine-{number}"
     platform.node = lambda: name
-    study.HEARTBEAT, study.GRACE = 1, 2
-    recipe = Corners(folder / "notes", dies=0 if number else 50)  # in the second training
+    study.HEARTBEAT, study.GRACE = 1, 4
+    recipe = Corners(folder / "notes", dies=0 if number else 2)
     folders, budget = Folders(folder, folder / name), Budget(trials=TRIALS, seeds=SEEDS)
     if command == "search":
         result = search.search(recipe, folders, budget, url=url).to_document()
