@@ -28,7 +28,7 @@ from serving.command_line import console
 from serving.hosts.torchserve.management import ManagementError
 from serving.processes import StartError
 from serving.registry import ArchiveError, Registry
-from serving.settings import ROOT, Settings
+from serving.settings import ROOT, Folders, Settings
 from training.figures.machine import details
 
 HELP = (__doc__ or "").partition(": ")[2]
@@ -185,7 +185,7 @@ def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> No
     generators = chosen(contenders.contenders(ENVIRONMENTS / "chat"), only)
     registry = Registry(Settings.from_environment(os.environ).model_store)
     with tempfile.TemporaryDirectory(prefix="marloop-chat-") as folder:
-        unpacked = model.unpack(registry, name, Path(folder))
+        unpacked = model.unpack(registry, name, Path(folder), Folders.from_environment(os.environ).cache)
         results = Results(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             rounds=rounds,

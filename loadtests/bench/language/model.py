@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from handlers.contract import ModelContract
+from handlers.language.decoders.openvino import MODEL as OPENVINO
 from serving import archive
 from serving.archive import WEIGHTS
 from serving.registry import Registry, Version
+from training.language.evaluation.champion import published_weights
+from training.language.gguf_file import read_gguf, write_gguf
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,14 @@ class Model:
         directory: folder of its archive's content.
         archive: file of the archive.
         version: entry of the registry.
+        weights: GGUF file with the weights, which peers take; an archive for OpenVINO does not hold it.
     """
 
     directory: Path
     archive: Path
     version: Version
     contract: ModelContract
-
-    @property
-    def weights(self) -> Path:
-        """GGUF file, which peers take too."""
-        return self.directory / WEIGHTS
+    weights: Path
 
     def settings(self) -> Mapping[str, Any]:
         """Return TorchServe's settings of the model."""
@@ -45,16 +45,36 @@ class Model:
         return folder
 
 
-def unpack(registry: Registry, name: str, directory: Path) -> Model:
-    """Unpack a model's champion.
+def unpack(registry: Registry, name: str, directory: Path, cache: Path) -> Model:
+    """Unpack a model's champion, and write the GGUF file of its weights where its archive has none.
+
+    Args:
+        directory: a new folder.
+        cache: folder of published weights.
 
     Raises:
         ArchiveError: the model has no champion, or its archive is missing or altered.
-        ValueError: the model is no language model.
+        DataError: its published weights cannot be had.
+        ValueError: the model is no language model, or its weights can be read by no peer.
     """
     version = registry.champion(name).version
     path = registry.verify(version)
-    if WEIGHTS not in archive.names(path):
-        raise ValueError(f"{path} holds no {WEIGHTS}: {name} is no language model")
-    archive.unpack(path, directory)
-    return Model(directory, path, version, archive.read_contract(directory))
+    names = archive.names(path)
+    if WEIGHTS not in names and not any(Path(member).name == OPENVINO for member in names):
+        raise ValueError(f"{path} holds neither {WEIGHTS} nor {OPENVINO}: {name} is no language model that can be measured")
+    content = directory / "archive"
+    archive.unpack(path, content)
+    contract = archive.read_contract(content)
+    weights = content / WEIGHTS
+    if not weights.is_file():
+        weights = directory / WEIGHTS
+        _write_again(contract, weights, cache)
+    return Model(content, path, version, contract, weights)
+
+
+def _write_again(contract: ModelContract, target: Path, cache: Path) -> None:
+    """Write the weights of a version as its training wrote them before it converted them."""
+    source, quantization = published_weights(contract, cache), contract.lineage.hyperparameters.get("quantization")
+    if source is None or not isinstance(quantization, str):
+        raise ValueError(f"{contract.name} {contract.version} is not of its recipe's weights: no peer can read it")
+    write_gguf(source, *read_gguf(source), target, quantization)

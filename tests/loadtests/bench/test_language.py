@@ -35,6 +35,7 @@ from serving.settings import ROOT
 from tests.support.chat_archive import register_echo
 from tests.support.documents import evaluated
 from tests.support.handlers.generating import ToyDecoder
+from tests.support.handlers.smollm2 import CACHE, chat_store, quantized
 
 EARLY = Answer("ab", [1.0, 2.0, 3.0, 4.0], prompt=4)
 LATE = Answer("cd", [2.5, 3.5, 4.5], sent=2.0)
@@ -115,10 +116,16 @@ def test_a_program_is_asked_line_by_line_and_its_end_is_told(tmp_path: Path) -> 
 
 def test_only_a_language_model_that_is_champion_is_measured(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="run `make train MODEL=chat`"):
-        model.unpack(Registry(tmp_path), "chat", tmp_path / "model")
+        model.unpack(Registry(tmp_path), "chat", tmp_path / "model", CACHE)
     register_echo(tmp_path, "chat", 1, 1, 0)
     with pytest.raises(ValueError, match="is no language model"):
-        model.unpack(Registry(tmp_path), "chat", tmp_path / "model")
+        model.unpack(Registry(tmp_path), "chat", tmp_path / "model", CACHE)
+
+
+def test_peers_get_the_weights_of_an_archive_whatever_its_engine_reads(tmp_path: Path) -> None:
+    unpacked = model.unpack(Registry(chat_store()), "chat", tmp_path / "model", CACHE)
+    assert unpacked.weights.read_bytes() == quantized(tmp_path / "q.gguf").read_bytes()
+    assert (unpacked.directory / "contract.json").is_file()
 
 
 def measured() -> Results:

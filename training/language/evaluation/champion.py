@@ -52,7 +52,15 @@ def evaluate_champion(
 
 def _network(opened: OpenedVersion, cache: Path) -> NetworkTextModel | None:
     """Return the network of a version's published weights; None for one without a recipe, or of other weights."""
-    contract = opened.contract
+    source = published_weights(opened.contract, cache)
+    if source is None:
+        return None
+    metadata, published = read_gguf(source)
+    return NetworkTextModel(llama(metadata, published), LanguageTokenizer(metadata), metadata, opened.engine.context)
+
+
+def published_weights(contract: ModelContract, cache: Path) -> Path | None:
+    """Return the GGUF file that a version was made from; None for one without a recipe, or of other weights."""
     if contract.lineage.imported:
         return None
     try:
@@ -61,5 +69,4 @@ def _network(opened: OpenedVersion, cache: Path) -> NetworkTextModel | None:
         return None
     if not isinstance(recipe, LanguageRecipe) or recipe.weights.sha256 != contract.lineage.data_sha256:
         return None
-    metadata, published = read_gguf(weights.fetch(recipe.weights, cache))
-    return NetworkTextModel(llama(metadata, published), LanguageTokenizer(metadata), metadata, opened.engine.context)
+    return weights.fetch(recipe.weights, cache)
