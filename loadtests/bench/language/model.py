@@ -61,7 +61,7 @@ def unpack(registry: Registry, name: str, directory: Path, cache: Path) -> Model
     path = registry.verify(version)
     names = archive.names(path)
     if WEIGHTS not in names and not any(Path(member).name == OPENVINO for member in names):
-        raise ValueError(f"{path} holds neither {WEIGHTS} nor {OPENVINO}: {name} is no language model that can be measured")
+        raise ValueError(f"{path} holds neither {WEIGHTS} nor {OPENVINO}: {name} is no language model")
     content = directory / "archive"
     archive.unpack(path, content)
     contract = archive.read_contract(content)
