@@ -31,6 +31,7 @@ TITLE = "the Ray host"
 HEAD, FRONT, KEEPER = PARTS = ("ray-head", "ray-front", "ray-keeper")
 START_TIMEOUT = 300.0  # s; a cluster takes a dozen processes, and half a minute on idle cores
 LAUNCH, KEEP = "serving.hosts.ray.launch", "serving.hosts.ray.keeper"
+SLOW = "timed out during startup"  # Ray's words after the 30 s that it gives a node, which nothing changes
 REPLICA = "ServeReplica"  # in the title of a replica's process
 
 
@@ -217,11 +218,18 @@ def _keeper(settings: Settings) -> psutil.Process | None:
     return next((process for process, other in commands() if other[1:] == line and runs(process)), None)
 
 
+def _slow(file: Path) -> bool:
+    """Tell whether Ray gave a slow node up, which the supervisor starts again, with warm files."""
+    return SLOW in tail(file)
+
+
 def _check(settings: Settings, supervisor: Supervisor, began: Sequence[str], deadline: float, waiting: str) -> None:
     """Raise ``LaunchError`` if a part ended, started now or before, or the deadline has passed."""
     states = {state.name: state for state in supervisor.states()}
     for name in PARTS:
         state, file = states.get(name), log(settings, name)
+        if name in began and state and state.state in ("BACKOFF", "EXITED") and _slow(file):
+            continue
         if state is None or not state.alive or (name in began and state.state == "BACKOFF"):
             if began:
                 supervisor.stop(*began)
