@@ -1,5 +1,6 @@
 """Ray Serve's REST API on the head's dashboard: what is deployed, and how it is (Ray 2.60, "Serve REST API")."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ APPLICATIONS = "/api/serve/applications/"
 NODES = "/api/v0/nodes"
 PATIENCE = 10.0  # s for an answer
 LONG = 180.0  # s for a deployment, the first of which starts Serve's controller and proxies
+AGAIN, PAUSE = 60.0, 1.0  # s
 LONGEST_CAUSE = 600  # characters of a failed application's message
 
 
@@ -95,10 +97,11 @@ class ServeApi:
     Args:
         url: of the dashboard.
         token: the file of the cluster's token.
+        again: s for which versions are sent again to a head that hangs up.
     """
 
-    def __init__(self, url: str, token: Path) -> None:
-        self._url, self._token = url, token
+    def __init__(self, url: str, token: Path, again: float = AGAIN) -> None:
+        self._url, self._token, self._again = url, token, again
 
     def lives(self) -> bool:
         """Tell whether the head answers."""
@@ -137,13 +140,21 @@ class ServeApi:
     def deploy(self, config: Mapping[str, Any]) -> None:
         """Have Serve bring up what a configuration names, and remove other applications.
 
+        The dashboard of a busy head may hang up, and be there again a moment later: the same configuration is sent
+        again, which changes nothing where Serve has it.
+
         Raises:
             LaunchError: it refuses, or does not answer.
         """
-        try:
-            response = self._send("PUT", APPLICATIONS, config, LONG)
-        except httpx.HTTPError as error:
-            raise LaunchError(f"Ray's head does not take the versions: {error}") from error
+        deadline = time.monotonic() + self._again
+        while True:
+            try:
+                response = self._send("PUT", APPLICATIONS, config, LONG)
+                break
+            except httpx.HTTPError as error:
+                if isinstance(error, httpx.TimeoutException) or time.monotonic() > deadline:
+                    raise LaunchError(f"Ray's head does not take the versions: {error}") from error
+                time.sleep(PAUSE)
         if response.status_code != 200:
             raise LaunchError(f"Ray Serve refuses the versions: {' '.join(response.text.split())[-LONGEST_CAUSE:]}")
 
