@@ -4,7 +4,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text, and_
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+)
 from sqlalchemy.types import TypeDecorator
 
 from serving import documents
@@ -85,6 +98,13 @@ predictions = Table(
     Index("predictions_by_time", "model", "time"),
 )
 
+
+def _same_row(other: Table) -> ColumnElement[bool]:
+    """Return whether a row of another table is about a prediction."""
+    own, its = predictions.c, other.c
+    return and_(own.request_id == its.request_id, own.row == its.row, own.model == its.model)
+
+
 # A table of its own: a label may come before its prediction; its model is empty where it names none.
 feedback = Table(
     "feedback",
@@ -95,11 +115,7 @@ feedback = Table(
     Column("label", Json, nullable=False),
     Column("time", Utc, nullable=False),
 )
-SAME_ROW = and_(
-    predictions.c.request_id == feedback.c.request_id,
-    predictions.c.row == feedback.c.row,
-    predictions.c.model == feedback.c.model,
-)
+SAME_ROW = _same_row(feedback)
 
 # What a person decided about a captured conversation.
 reviews = Table(
@@ -111,11 +127,7 @@ reviews = Table(
     Column("state", String(20), nullable=False),
     Column("time", Utc, nullable=False),
 )
-REVIEWED = and_(
-    predictions.c.request_id == reviews.c.request_id,
-    predictions.c.row == reviews.c.row,
-    predictions.c.model == reviews.c.model,
-)
+REVIEWED = _same_row(reviews)
 
 jobs = Table(
     "jobs",
