@@ -11,10 +11,16 @@ class Item:
 
 
 def fixtures_asked_for(tree: ast.Module) -> set[str]:
-    """Names of arguments of the functions, without fixtures that the file has itself."""
+    """Names of arguments of the functions and of ``getfixturevalue``, without fixtures that the file has itself."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     asked = {argument.arg for function in functions for argument in function.args.args if _is_asked(function)}
-    return asked - {function.name for function in functions}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _gets_a_fixture(node)]
+    named = {part.value for call in calls for part in ast.walk(call) if isinstance(part, ast.Constant)}
+    return (asked | named) - {function.name for function in functions}
+
+
+def _gets_a_fixture(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "getfixturevalue"
 
 
 def _is_asked(function: ast.FunctionDef) -> bool:

@@ -206,6 +206,13 @@ def test_many_rows_at_once_are_no_trouble(store: Store) -> None:
     assert len(store.labelled("flights")) == 3000
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers wait for one another as long as a busy machine needs."""
+    monkeypatch.setattr("monitoring.store.database.BUSY", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_writers_at_the_same_time_lose_nothing_and_count_each_row_once(store: Store) -> None:
     def write(worker: int) -> tuple[int, int]:
         new = accepted = 0
@@ -220,6 +227,7 @@ def test_writers_at_the_same_time_lose_nothing_and_count_each_row_once(store: St
     assert [sum(counts) for counts in zip(*done, strict=True)] == [50, 50]
 
 
+@pytest.mark.usefixtures("patient")
 def test_of_two_contradicting_labels_at_the_same_time_one_is_refused(store: Store) -> None:
     def give(value: int) -> bool:
         try:
