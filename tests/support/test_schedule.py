@@ -15,7 +15,7 @@ def fixtures_asked_for(tree: ast.Module) -> set[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     asked = {argument.arg for function in functions for argument in function.args.args if _is_asked(function)}
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _gets_a_fixture(node)]
-    named = {part.value for call in calls for part in ast.walk(call) if isinstance(part, ast.Constant)}
+    named = {str(part.value) for call in calls for part in ast.walk(call) if isinstance(part, ast.Constant)}
     return (asked | named) - {function.name for function in functions}
 
 

@@ -1,4 +1,4 @@
-"""Every kind of file is answered over HTTP on both hosts as its own framework answers: natively and in OIP v2."""
+"""Every kind of file is answered over HTTP as its own framework answers: natively and in OIP v2."""
 
 from typing import Any
 
@@ -9,12 +9,17 @@ from handlers.contract import Array, ModelContract
 from handlers.formats.requests import native_request, to_json, v2_request
 from handlers.message import JSON
 from tests.integration.conftest import Server
-from tests.integration.hosts.kinds.conftest import Kinds
+from tests.integration.hosts.kinds.conftest import WAYS, Kinds
 from tests.support.training.kinds.made import Made
 from tests.support.training.kinds.table import MAKERS
 
 APART = ("names", "smol", "pets", "pixels")  # entities, conversations and pictures have tests of their own
 TABULAR = [kind for kind in MAKERS if kind not in APART]
+EVERY_KIND = pytest.mark.parametrize(
+    ("own", "kind"),
+    [("torchserve", kind) for kind in TABULAR if kind in WAYS] + [("direct", kind) for kind in TABULAR],
+    indirect=["own"],
+)
 
 
 def ask(own: Server, path: str, body: Any, **headers: str) -> Any:
@@ -38,7 +43,7 @@ def tensors(contract: ModelContract, made: Made, rows: slice) -> dict[str, Array
     return {spec.name: np.array(made.columns[spec.name][rows], spec.dtype) for spec in contract.inputs}
 
 
-@pytest.mark.parametrize("kind", TABULAR)
+@EVERY_KIND
 def test_it_is_answered_as_its_own_framework_answers(own: Server, kinds: Kinds, kind: str) -> None:
     made, contract = kinds[kind], own.contract(kind)
     assert [spec.name for spec in contract.inputs] == list(made.columns)
@@ -50,7 +55,7 @@ def test_it_is_answered_as_its_own_framework_answers(own: Server, kinds: Kinds, 
         assert numbers(contract, answer["prediction"]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", TABULAR)
+@EVERY_KIND
 def test_it_is_answered_so_in_the_open_inference_protocol(own: Server, kinds: Kinds, kind: str) -> None:
     made, contract = kinds[kind], own.contract(kind)
     together = contract.most_rows(len(made.answers))  # a script that branches by values takes one row at a time
