@@ -71,8 +71,8 @@ chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/r
 ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; ten minutes
 	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration tests/monitoring/retraining/launch tests/training/fitting)
 
-chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/ray.md
-	@$(BIN)/python -m tests.chaos --ray --page docs/ray.md $(ARGS)
+chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/machines/ray.md
+	@$(BIN)/python -m tests.chaos --ray --page docs/machines/ray.md $(ARGS)
 
 compose-test: $(VENV)/dev ## Build the images; bring up docker-compose.yml and pods of the chart; skipped where no Docker is
 	@$(BIN)/python -m pytest -m compose $(or $(ARGS),tests/compose tests/integration/hosts/kubernetes)

@@ -14,7 +14,7 @@ from typing import Any
 from handlers.contract.example import same_answer
 from serving.settings import ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 SERVICE = "http://127.0.0.1:8080"
 _FENCED = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -40,8 +40,7 @@ PROCESSES = frozenset(
     for name in names
 )
 MOST = 15  # entries of a folder beside `__init__.py`
-# One result a command and its picture; README.md is the index of docs; tests have a folder for each of the house.
-MORE = {"docs": 25, "docs/practices": 24}
+MORE = {"docs": 20}  # README.md is its index
 PROGRAMS = (
     "loadtests/bench/peers/",
     "loadtests/bench/language/peers/",

@@ -30,6 +30,7 @@ from serving.processes import StartError
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Folders, Settings
 from training.figures.machine import details
+from training.figures.picture import beside
 
 HELP = (__doc__ or "").partition(": ")[2]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=HELP)
@@ -67,7 +68,7 @@ def bench(
             plan = msgspec.structs.replace(QUICK, soak=soak) if quick else Plan(rounds, seconds, soak=soak)
             results = _measure(plan, only or [])
         console.print(report.write_page(results, page), markup=False)
-    console.print(f"written to {page} and {page.with_suffix('.png')}")
+    console.print(f"written to {page} and {beside(page)}")
 
 
 @app.command("language")

@@ -116,10 +116,10 @@ def plan_command(
 def page_command(
     model: Model = "flights",
     page: Annotated[
-        Path, typer.Option(help="Page whose figures are written anew.", show_default="docs/scale.md")
-    ] = ROOT / "docs" / "scale.md",
+        Path, typer.Option(help="Page whose figures are written anew.", show_default="docs/machines/scale.md")
+    ] = ROOT / "docs" / "machines" / "scale.md",
 ) -> None:
-    """Measure, check and plan, three minutes on a quiet machine, and write the figures into docs/scale.md."""
+    """Measure, check and plan, three minutes on a quiet machine, and write the figures into docs/machines/scale.md."""
     with _failing():
         require_simulation()
         from loadtests.capacity.page import write_page

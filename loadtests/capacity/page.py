@@ -1,4 +1,4 @@
-"""The part of docs/scale.md that is measured: what a model costs, how well that predicts, and machines for it."""
+"""The measured part of docs/machines/scale.md: what a model costs, how well that predicts, and machines for it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -28,6 +28,7 @@ def calibrate_command(
     from monitoring.calibration.timeline import timeline
     from training import recipes
     from training.data import DataError
+    from training.figures.picture import beside
     from training.improve.practices import document
 
     settings = command_line.settings()
@@ -38,7 +39,7 @@ def calibrate_command(
     except (ArchiveError, DataError, KeyError, ValueError) as error:
         fail(error)
     path = document.write_result(result, output)
-    draw_alarms(result, path.with_suffix(".png"))
+    draw_alarms(result, beside(path))
     console.print(result.markdown(), markup=False)
     console.print(f"written: {path}", markup=False)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from monitoring.replay.result import draw_errors
+from training.figures.picture import beside
 from training.figures.text import Marks, put
 from training.improve.practices.document import RESULTS, write_result
 from training.improve.practices.monitored import Replay
@@ -17,9 +18,9 @@ def write_replay(result: Replay, docs: Path) -> list[Path]:
     Raises:
         ValueError: the page has lost its marks.
     """
-    paths = [write_result(result, docs / RESULTS, NAME), docs / f"{NAME}.png"]
-    draw_errors(result, paths[1])
     page = docs / f"{NAME}.md"
+    paths = [write_result(result, docs / RESULTS, NAME), beside(page)]
+    draw_errors(result, paths[1])
     if page.exists():
         put(f"{result.markdown()}\n", page, MARKS)
         paths.append(page)

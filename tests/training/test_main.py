@@ -273,7 +273,7 @@ def test_optimize_prints_what_every_variant_is_worth_and_keeps_the_figures(train
     assert "not made: pruned 50 % (it has no layer inside that could lose channels)\n" in output
     assert "The champion stays: none is surely faster and surely within 0 points, in any batch\n" in output
     assert json.loads((tmp_path / "optimize-linear.json").read_bytes())["chosen"] is None
-    assert (tmp_path / "optimize-linear.png").is_file()
+    assert (tmp_path / "pictures" / "optimize-linear.png").is_file()
     assert training.registry.path.read_bytes() == before
 
 

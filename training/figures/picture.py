@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def beside(text: Path) -> Path:
+    """Return the path of the picture that belongs to a page or to a result."""
+    return text.parent / "pictures" / f"{text.stem}.png"
+
+
 @contextmanager
 def picture(path: Path, width: float, height: float, dpi: int = 110) -> Iterator["Figure"]:
     """Yield a figure, sizes in inches, and write it when the block ends; the same drawing gives the same bytes."""

@@ -25,6 +25,7 @@ def learning_curve_command(
     """Train on ever more rows, pretrained and from scratch, and show what each is worth; interrupted, it goes on."""
     from training import recipes
     from training.data import DataError
+    from training.figures.picture import beside
     from training.improve import learning_curve
     from training.improve.practices import document
 
@@ -35,7 +36,7 @@ def learning_curve_command(
         fail(error)
     learning_curve.print_curve(curve, console)
     text = document.write_result(curve, output)
-    picture = text.with_suffix(".png")
+    picture = beside(text)
     learning_curve.draw_curve(curve, picture)
     console.print(f"written: {text}, {picture}", markup=False)
 

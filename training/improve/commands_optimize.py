@@ -31,7 +31,7 @@ def optimize_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure; register nothing.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
-    output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
+    output: Annotated[Path, typer.Option(help="Folder for the figures and the picture.")] = ROOT / "docs/practices",
     data: GivenData = None,
     target: GivenTarget = "",
     store: Store = STORE,
@@ -42,6 +42,7 @@ def optimize_command(
     # These imports take seconds, which --help should not.
     from training.champion.imported import GivenRows, champion_source
     from training.data import DataError
+    from training.figures.picture import beside
     from training.improve.optimize import flow, result, students
     from training.improve.practices.document import write_result
     from training.packaging.export import ParityError
@@ -60,14 +61,14 @@ def optimize_command(
         source = champion_source("optimize", model, registry, cache, GivenRows(data, target))
         outcome = flow.optimize(source, registry, Folders(cache, runs), options, telling(model))
         document = write_result(outcome.result, output)
-        result.draw_optimization(outcome.result, document.with_suffix(".png"))
+        result.draw_optimization(outcome.result, beside(document))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
         fail(error)
     except KeyboardInterrupt:
         console.print("interrupted; the model store is as it was")
         raise typer.Exit(130) from None
     _print(outcome.result)
-    console.print(f"written: {document} and {document.with_suffix('.png').name}", markup=False)
+    console.print(f"written: {document}, {beside(document)}", markup=False)
     if registered := outcome.registered:
         console.print(f"{registered.archive}: {registered.state} ({registered.why})", markup=False)
 

@@ -20,7 +20,7 @@ Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; defau
 Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default: the preset's.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds after which no further training begins.")]
-Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and .png.")]
+Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and pictures.")]
 Storage = Annotated[
     str,
     typer.Option(
@@ -112,11 +112,12 @@ def search_command(
 
 def _write(result: R, plot: Callable[[R, Path], None], folder: Path) -> None:
     """Print the result, and write it as JSON with its picture."""
+    from training.figures.picture import beside
     from training.improve.practices.document import write_result
 
     console.print(Markdown(result.markdown()))
     text = write_result(result, folder)
-    picture = text.with_suffix(".png")
+    picture = beside(text)
     plot(result, picture)
     console.print(f"written: {text}, {picture}", markup=False)
 

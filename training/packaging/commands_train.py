@@ -64,7 +64,7 @@ def train_command(
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was.
 
-    Several processes, which torchrun or Ray Train starts, fit it together: docs/distributed-training.md.
+    Several processes, which torchrun or Ray Train starts, fit it together: docs/machines/distributed-training.md.
     """
     from training.packaging.registration import TrainOptions
 

@@ -8,7 +8,7 @@ from loadtests.bench.language.prompts import LONGEST, SHORTEST
 from loadtests.bench.language.results import MACHINE, OURS, Results
 from loadtests.bench.page import draw_bars, goals_table, head, missing_table, span, versions_line
 from loadtests.bench.results import Spread, spread
-from training.figures.picture import picture
+from training.figures.picture import beside, picture
 from training.figures.text import Marks, put, table
 
 MARKS = Marks(
@@ -31,7 +31,7 @@ def write_page(results: Results, page: Path) -> str:
     """
     tables = markdown(results)
     put(tables, page, MARKS)
-    draw_chart(results, page.with_suffix(".png"))
+    draw_chart(results, beside(page))
     return tables
 
 
@@ -72,7 +72,7 @@ def _head(results: Results) -> str:
         "the rounds, the smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last "
         "stream's first token to the first one's last, end to end from the first request to the last token. Ours "
         "decodes 8 prompts that it has just answered, so that all start at once.",
-        "![tokens a second, and the first token](language-model.png)",
+        "![tokens a second, and the first token](pictures/language-model.png)",
     ]
     return head(results.rounds, paragraphs)
 

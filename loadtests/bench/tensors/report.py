@@ -8,7 +8,7 @@ from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors.contenders import WORKLOADS
 from loadtests.bench.tensors.goals import goals
 from loadtests.bench.tensors.results import Results, p50, per_second
-from training.figures.picture import picture
+from training.figures.picture import beside, picture
 from training.figures.text import Marks, put, table
 
 MARKS = Marks("<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->", "Performance")
@@ -39,7 +39,7 @@ def write_page(results: Results, page: Path) -> str:
     """
     tables = markdown(results)
     put(tables, page, MARKS)
-    draw_chart(results, page.with_suffix(".png"))
+    draw_chart(results, beside(page))
     return tables
 
 
@@ -76,7 +76,7 @@ def _head(results: Results) -> str:
         f"warmed for {plan.warm_up:g} s ({plan.change:g} s before a further kind of request), "
         f"measured for {plan.seconds:g} s, stopped. "
         "Medians over the rounds, the smallest and largest in brackets; a ratio is taken within a round.",
-        "![requests a second](performance.png)",
+        "![requests a second](pictures/performance.png)",
     ]
     return head(plan.rounds, paragraphs)
 

@@ -64,7 +64,7 @@ class TrainingPlace(EnvironmentSettings, frozen=True, rename=variables("TRAIN_")
         Path | None,
         says(
             "File of the Job from which each retraining's is made, with its image and volumes: "
-            "docs/distributed-training.md."
+            "docs/machines/distributed-training.md."
         ),
     ] = None
 

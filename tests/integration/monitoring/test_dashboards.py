@@ -152,8 +152,8 @@ def beside_ray(config: dict[str, Any], settings: Settings) -> None:
 
 
 def without_data(host: HostName) -> set[tuple[str, str]]:
-    """The dashboards and panels that docs/ray.md says have nothing to show on the Ray host; none on TorchServe."""
-    text = (ROOT / "docs/ray.md").read_text() if host == "ray" else ""
+    """Dashboards and panels that docs/machines/ray.md says have nothing to show on the Ray host; none on TorchServe."""
+    text = (ROOT / "docs/machines/ray.md").read_text() if host == "ray" else ""
     table = text.partition("| dashboard | panel |")[2].partition("\n\n")[0]
     return {(row[0].lower(), row[1]) for row in re.findall(r"^\| (\w+) \| ([^|]+?) \|", table, re.MULTILINE)}
 
@@ -187,7 +187,7 @@ def test_every_query_of_a_panel_finds_data_for_all_models_and_for_each(
         return [expression for expression in queries if not numbers(watched.client, expression)]
 
     if (board, panel["title"]) in without_data(watched.host):
-        assert dead(), "docs/ray.md says that there is nothing to show"
+        assert dead(), "docs/machines/ray.md says that there is nothing to show"
         return
     deadline = time.monotonic() + 60  # the rules need a moment after the start
     while dead() and time.monotonic() < deadline:

@@ -12,6 +12,7 @@ from monitoring.live.drift import LEVEL
 from serving.registry import ArchiveError, Registry
 from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
+from training.figures.picture import beside
 from training.improve.practices import document
 from training.improve.practices.monitored import AlarmsRow, DriftAlarms
 from training.statistics.usual import ROWS
@@ -71,13 +72,13 @@ def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> No
 def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: DriftAlarms, tmp_path: Path) -> None:
     written = document.write_result(result, tmp_path)
     assert written.name == "drift-flights.json"
-    draw_alarms(result, tmp_path / "drift-flights.png")
-    assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
+    draw_alarms(result, beside(written))
+    assert beside(written).read_bytes().startswith(b"\x89PNG")
     table = document.read_results(tmp_path)["drift-flights"].markdown()
     assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
     page = document.render_folder(tmp_path)
     assert "`marloop calibrate flights`" in page
-    assert "![Alarms of drift: flights](practices/drift-flights.png)" in page
+    assert "![Alarms of drift: flights](practices/pictures/drift-flights.png)" in page
 
 
 def test_a_model_without_a_champion_or_a_recipe_without_a_timeline_is_refused(tmp_path: Path) -> None:

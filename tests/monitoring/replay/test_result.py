@@ -84,7 +84,7 @@ def test_the_page_and_the_practices_are_written_from_the_result(result: Replay, 
     assert text.endswith("\nAfter.\n")
     assert "| 2013-04 | 200 | 20.00 | 10.00 | 1 | 2 | 1 | 1 | 0 | 0 |" in text
     assert "old" not in text
-    assert (tmp_path / "closed-loop.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "pictures" / "closed-loop.png").read_bytes().startswith(b"\x89PNG")
     assert "| 2013-04 | 200 | 20.00 |" in document.render_folder(tmp_path / document.RESULTS)
 
 
@@ -101,5 +101,5 @@ def test_the_committed_page_and_picture_show_the_committed_figures(tmp_path: Pat
     replay = document.read_results(docs / document.RESULTS)[page.NAME]
     assert isinstance(replay, Replay)
     page.write_replay(replay, tmp_path)
-    for name in ("closed-loop.md", "closed-loop.png"):
+    for name in ("closed-loop.md", "pictures/closed-loop.png"):
         assert (tmp_path / name).read_bytes() == (docs / name).read_bytes()

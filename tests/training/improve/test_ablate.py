@@ -171,7 +171,7 @@ def test_the_command_writes_the_result_and_its_picture_and_says_when_time_was_sh
     assert "rate × 5" in done.output
     written = msgspec.json.decode((tmp_path / "docs" / "ablate-linear.json").read_bytes())
     assert (written["command"], written["model"]) == ("ablate", "linear")
-    assert (tmp_path / "docs" / "ablate-linear.png").exists()
+    assert (tmp_path / "docs" / "pictures" / "ablate-linear.png").exists()
 
 
 def test_fashion_starts_from_the_tutorials_network_and_knows_practices_of_pictures(tmp_path: Path) -> None:

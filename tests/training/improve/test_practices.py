@@ -153,7 +153,7 @@ def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> Non
     assert "## Evaluation and calibration\n\n### `wine`\n" in text
     assert "`marloop report wine`, 61 s on an abacus." in text
     assert "| wine, preset default | 1.5000 (1.2500 to 1.7500) |\n| mean | 2.5000 |" in text
-    assert "![Evaluation and calibration: wine](practices/report-wine.png)" in text
+    assert "![Evaluation and calibration: wine](practices/pictures/report-wine.png)" in text
     assert "other.png" not in text
     assert "## Compression" not in text
 

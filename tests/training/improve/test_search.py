@@ -191,7 +191,7 @@ def test_the_command_searches_and_its_preset_trains(tmp_path: Path, monkeypatch:
     done = CliRunner().invoke(app, ["search", "linear", "--preset=tutorial", "--epochs=5", *options])
     assert done.exit_code == 0, done.output
     assert "marloop train linear --preset found" in done.output
-    assert (tmp_path / "docs" / "search-linear.png").exists()
+    assert (tmp_path / "docs" / "pictures" / "search-linear.png").exists()
     written = msgspec.json.decode((tmp_path / "docs" / "search-linear.json").read_bytes())
     hp = recipes.find("linear").preset("found")
     assert asdict(hp) == written["hyperparameters"]

@@ -103,14 +103,14 @@ def render_folder(folder: Path) -> str:
     Raises:
         ValueError: a file in it is no result.
     """
-    return render(read_results(folder), [path.name for path in folder.glob("*.png")])
+    return render(read_results(folder), [path.name for path in folder.glob("pictures/*.png")])
 
 
 def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[Practice] = tuple(PRACTICES)) -> str:
     """Render the page.
 
     Args:
-        pictures: file names in the folder of the results; each is shown in the section of its result.
+        pictures: file names in the results' folder of pictures; each is shown in the section of its result.
         practices: rows of the table at the top; one whose result is not there yet is left out.
     """
     rows = [row.cells(results) for row in practices if not row.result or row.result in results]
@@ -125,7 +125,7 @@ def _section(kind: type[Result], results: Results, pictures: Sequence[str]) -> s
         if not isinstance(result, kind):
             continue
         name = f"{stem}.png"
-        shown = f"\n![{kind.heading}: {result.model}]({RESULTS}/{name})\n" if name in pictures else ""
+        shown = f"\n![{kind.heading}: {result.model}]({RESULTS}/pictures/{name})\n" if name in pictures else ""
         duration = f"`{result.command_line}`, {_duration(result.seconds)} on {result.machine}."
         parts.append(f"### `{result.model}`\n\n{duration}\n\n{result.markdown().strip()}\n{shown}")
     return f"## {kind.heading}\n\n" + "\n".join(parts) if parts else ""
