@@ -50,8 +50,8 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
     "Keep versions": (
         Verb("list", SERVING, "Show the versions of the models in the store, oldest first: which one is champion, and how good each is."),
         Verb("example", SERVING, "Print a model's example request, the JSON to send it; of a handler from elsewhere whatever it takes."),
-        Verb("promote", SERVING, "Make a version champion, once it is loaded; `up` then serves it in place of the former one."),
-        Verb("rollback", SERVING, "Make the version champion again that the present one replaced; `up` then serves it."),
+        Verb("promote", SERVING, "Make a version champion, once it is loaded; running hosts follow, TorchServe at the next `up`."),
+        Verb("rollback", SERVING, "Promote the version again that the champion replaced; running hosts follow, TorchServe at the next `up`."),
         Verb("remove", SERVING, "Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."),
         Verb("package", TRAINING, "Package the champion again without training: with other serving settings, which are kept, or newer handlers."),
         Verb("sign", SERVING, "Sign a version's archive with a private key, so that hosts with its public key serve it."),

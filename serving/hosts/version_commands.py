@@ -64,12 +64,12 @@ def promote_command(
     model: Model,
     version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
 ) -> None:
-    """Make a version champion, once it is loaded; `up` then serves it in place of the former one."""
+    """Make a version champion, once it is loaded; running hosts follow, TorchServe at the next `up`."""
     _promote(command_line.registry(), model, version, "serving promote")
 
 
 def rollback_command(model: Model) -> None:
-    """Make the version champion again that the present one replaced; `up` then serves it."""
+    """Promote the version again that the champion replaced; running hosts follow, TorchServe at the next `up`."""
     registry = command_line.registry()
     try:
         former = _former(registry, model)
@@ -172,4 +172,4 @@ def _promote(registry: Registry, model: str, version: str, by: str) -> None:
         fail(error)
     except OSError as error:
         fail(f"the registry cannot be written: {sentence(error)}")
-    console.print(f"{model} {version} is champion; `make up` serves it")
+    console.print(f"{model} {version} is champion; TorchServe serves it after `make up`, the other hosts at once")
