@@ -91,7 +91,10 @@ def loadable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_promote_makes_a_version_champion(serving: Commands, registry: Registry) -> None:
     add(registry, number="1.0", state="champion")
     add(registry, number="1.1", state="challenger")
-    assert serving("promote", "doubling", "1.1") == (0, "doubling 1.1 is champion; TorchServe serves it after `make up`, the other hosts at once\n")
+    assert serving("promote", "doubling", "1.1") == (
+        0,
+        "doubling 1.1 is champion; TorchServe serves it after `make up`, the other hosts at once\n",
+    )
     assert registry.champions()["doubling"][0] == "1.1"
 
 
@@ -206,7 +209,10 @@ def test_rollback_promotes_what_the_champion_replaced(serving: Commands, registr
     fault = "error: no version is known that doubling 1.0 replaced: choose one of 1.1 by promote\n"
     assert serving("rollback", "doubling") == (1, fault)
     assert serving("promote", "doubling", "1.1")[0] == 0
-    assert serving("rollback", "doubling") == (0, "doubling 1.0 is champion; TorchServe serves it after `make up`, the other hosts at once\n")
+    assert serving("rollback", "doubling") == (
+        0,
+        "doubling 1.0 is champion; TorchServe serves it after `make up`, the other hosts at once\n",
+    )
     assert registry.champion("doubling").number == "1.0"
     assert registry.promotions()[-1].by == "serving rollback"
     assert serving("rollback", "wine") == (
