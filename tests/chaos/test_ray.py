@@ -144,7 +144,6 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         cluster = Cluster(tmp_path_factory.mktemp("ray"), stack)
         environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
-        environment.setenv("RAY_gcs_storage", "rocksdb")
         environment.setenv("MARLOOP_RAY_REPLICAS", str(NODES))
         environment.setenv("MARLOOP_RAY_NODES", str(NODES))
         environment.setenv("MARLOOP_RAY_PROXIES", cluster.proxies)

@@ -31,7 +31,7 @@ TITLE = "the Ray host"
 HEAD, FRONT, KEEPER = PARTS = ("ray-head", "ray-front", "ray-keeper")
 START_TIMEOUT = 300.0  # s; a cluster takes a dozen processes, and half a minute on idle cores
 LAUNCH, KEEP = "serving.hosts.ray.launch", "serving.hosts.ray.keeper"
-SLOW = "timed out during startup"  # Ray's words after the 30 s that it gives a node, which nothing changes
+SLOW = "timed out during startup"  # Ray's words of a node that its head did not know in time
 REPLICA = "ServeReplica"  # in the title of a replica's process
 
 

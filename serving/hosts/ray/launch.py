@@ -24,9 +24,11 @@ from serving.security.folders import make_private
 from serving.settings import Settings
 
 MARK = "MARLOOP_RAY_OF"  # the variable with the folder of the run, by which its processes are found
-PROXY = Path(__file__).parent / "proxy.py"
+START, PROXY = "serving.hosts.ray.node.start", Path(__file__).parent / "node" / "proxy.py"
 LOGICAL_CORES = 64  # a machine takes as many replicas as the registry asks for: they share its cores
 OBJECT_STORE = 80_000_000  # bytes, the least that Ray takes: requests do not pass through it
+NODE_PATIENCE = 90  # s that a node may take until its head knows it, and its agents until they answer; Ray's: 30
+PROXY_PATIENCE = 30  # s until a proxy that does not say that it is ready, or lives, has failed; three times end it
 MOST_FILES = 16384  # a connection takes one
 
 
@@ -49,10 +51,10 @@ def node_command(place: Place, head: str) -> list[str]:
             f"--port={port(Offset.GCS)}",
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={port(Offset.DASHBOARD)}",
-            f"--ray-client-server-port={port(Offset.CLIENT)}",
+            "--no-monitor",  # no autoscaler starts machines here
         ]
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", *role, "--block", f"--temp-dir={place.folder}"),
+        *(sys.executable, "-m", START, "start", *role, "--block", f"--temp-dir={place.folder}"),
         f"--node-ip-address={place.address}",
         f"--dashboard-agent-listen-port={port(Offset.AGENT)}",
         f"--dashboard-agent-grpc-port={port(Offset.AGENT_GRPC)}",
@@ -77,9 +79,14 @@ def node_environment(place: Place, environ: Mapping[str, str]) -> dict[str, str]
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if place.is_alone else "1",
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(tables.AWAY),
         "RAY_gcs_server_port_wait_time_s": str(tables.PATIENCE),
+        "RAY_raylet_start_wait_time_s": str(NODE_PATIENCE),
+        "RAY_agent_register_timeout_ms": str(1000 * NODE_PATIENCE),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # the front has answered what it took
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Else Serve ends a proxy that a busy machine has not loaded, and with it the deployment that waits for it.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(PROXY_PATIENCE),
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": str(PROXY_PATIENCE),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(port(Offset.FALLBACK_HTTP)),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(port(Offset.FALLBACK_GRPC)),
         "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(port(Offset.PROXY)),

@@ -71,7 +71,6 @@ class Offset(IntEnum):
     METRICS = 10
     NODE_MANAGER = 11
     OBJECT_MANAGER = 12
-    CLIENT = 13
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from serving.processes import running
 from serving.settings import ROOT, Settings, free_ports
 from serving.supervision.companion import exporter, monitor
 from tests.chaos.load import RIGHT, Question, clients
-from tests.integration.conftest import CHAT, ONE_REPLICA, needs_ray, put, settings_for
+from tests.integration.conftest import CHAT, needs_ray, put, settings_for
 from tests.support.chat_archive import echoed, register_echo
 from tests.support.monitoring.programs import need, prometheus
 from tests.support.waiting import wait_until
@@ -71,24 +71,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     head, node = Place(cluster.head), Place(cluster.node)
     with contextlib.ExitStack() as stack:
         variables = stack.enter_context(pytest.MonkeyPatch.context())
-        started = ONE_REPLICA | {"RAY_AUTH_TOKEN": secrets.token_hex(16), "MARLOOP_RAY_PROXIES": proxies(head, node)}
+        started = {
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "MARLOOP_RAY_PROXIES": proxies(head, node),
+            "MARLOOP_RAY_NODES": "2",  # Ray spreads replicas over the nodes that are there, and moves none later
+            "MARLOOP_RAY_REPLICAS": str(REPLICAS),
+        }
         for name, value in started.items():
             variables.setenv(name, value)
-        stack.callback(background.stop, cluster.head)
-        background.start(cluster.head)
-        # As systemd does it: on a busy machine Ray gives a node up that has not started within 30 s.
+        # It waits for its head. Started again where it ends, as systemd does.
         command = ["sh", "-c", f"until {sys.executable} -m serving ray-node {head.head}; do sleep 1; done"]
         environment = os.environ | cluster.node.to_environment()
         cluster.node.run_dir.mkdir()
         stack.enter_context(running(command, environment, cluster.node.run_dir / "node.log", ROOT))
+        stack.callback(background.stop, cluster.head)
+        background.start(cluster.head)
         for settings in (cluster.head, cluster.node):
             stack.callback(exporter(settings).stop, settings)
             exporter(settings).start(settings)
         stack.callback(monitor(cluster.head).stop, cluster.head)
         monitor(cluster.head).start(cluster.head)
         wait_until(lambda: len(cluster.targets()) == 2, timeout=240)
-        variables.setenv("MARLOOP_RAY_REPLICAS", str(REPLICAS))
-        background.rollout(cluster.head).converge()
         wait_until(lambda: len(cluster.replicas("linear")) == REPLICAS, timeout=240)
         yield cluster
 

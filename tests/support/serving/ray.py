@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.hosts.ray.launch import START
 from serving.processes import running
 from serving.settings import free_ports
 
 PORTS = (
-    *("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port"),
+    *("port", "dashboard-port", "dashboard-agent-listen-port", "metrics-export-port"),
     *("dashboard-agent-grpc-port", "runtime-env-agent-port", "node-manager-port", "object-manager-port"),
 )
 OPTIONS = (
@@ -65,7 +66,7 @@ def ray_head(log: Path) -> Iterator[Head]:
     head = Head(f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", secrets.token_hex(32))
     variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.token, **LOOPBACK}
     with tempfile.TemporaryDirectory(prefix="r") as short:  # a socket's path has at most 107 bytes
-        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--temp-dir={short}"]
+        start = [sys.executable, "-m", START, "start", "--head", "--block", f"--temp-dir={short}"]
         options = [f"--{name}={port}" for name, port in ports.items()]
         with running([*start, *OPTIONS, *options], os.environ | variables, log) as tree:
             tree.wait_until(head.answers)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from serving.hosts.ray import tables
 from serving.hosts.ray.settings import Place
@@ -38,6 +39,10 @@ def test_tables_with_which_a_head_does_not_come_up_are_given_up(place: Place) ->
     assert [start(place) for _ in range(tables.TRIES + 2)] == [False, *[True] * (tables.TRIES - 1), False, True]
 
 
-def test_they_lie_on_disk_where_the_environment_says_so(place: Place) -> None:
-    assert tables.variables(place, {"RAY_gcs_storage": "rocksdb"}) == {"RAY_gcs_storage_path": str(place.tables)}
+def test_they_lie_on_disk_where_other_machines_join_or_the_environment_says_so(place: Place) -> None:
+    on_disk = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(place.tables)}
+    joined = Place(replace(place.settings, private_address="10.0.0.1"))
+    assert tables.variables(joined, {}) == tables.variables(place, {"RAY_gcs_storage": "rocksdb"}) == on_disk
     assert tables.variables(place, {}) == {}
+    assert tables.variables(joined, {"RAY_gcs_storage": "memory"}) == {}
+    assert tables.variables(joined, {"RAY_REDIS_ADDRESS": "10.0.0.9:6379"}) == {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from serving.hosts.ray.launch import PROXY
-from serving.hosts.ray.proxy import private
+from serving.hosts.ray.node.proxy import private
 from tests.support.waiting import wait_until
 
 

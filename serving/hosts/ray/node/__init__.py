@@ -1,0 +1,1 @@
+"""What the Ray host starts in place of Ray's own programs on each node."""
