@@ -39,6 +39,7 @@ from handlers.batch import Observer
 from handlers.language.api.routes import protocol
 from handlers.language.handler import PATIENCE, ChatHandler
 from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
+from handlers.language.scheduling.steps import NEWS
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response
@@ -92,7 +93,8 @@ class ChatService(Worker):
         thread = ThreadPoolExecutor(1, "engine")
         short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
         patience = PATIENCE if short else 0
-        self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
+        news = NEWS if short or "ts" not in sys.modules else None  # else every turn gives each request a part
+        self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread, news)
         self.handler.check_example()
         if self.capture:
             self.capture.start()

@@ -1,14 +1,14 @@
 """The core of a language model: requests that join and leave at every step, free of sockets and of TorchServe.
 
-Each call gets all open requests. It adds new ones to the engine, removes those that are missing, makes one step, and
-returns the next part of each answer.
+Each call gets all open requests. It parses new ones while the engine makes a step, adds them before the next one,
+removes those that are missing, and returns the next part of each answer.
 """
 
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -35,10 +35,11 @@ from handlers.language.api.routes import (
     protocol,
     too_long,
 )
-from handlers.language.exchange import Exchange, Text
+from handlers.language.exchange import Arrival, Exchange, Text
 from handlers.language.generation import ConstraintError, Drafts, Generate, PromptTooLong, QueueFull, Scored, Token
 from handlers.language.prompts import Prompts
 from handlers.language.scheduling.batching import ContinuousBatching, Event
+from handlers.language.scheduling.steps import NEWS, Steps
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText
@@ -67,6 +68,8 @@ class ChatHandler:
         patience: seconds.
         executor: of one thread, in which the engine makes its next step while answers are sent and requests are parsed;
             None for a step only when ``handle`` is called.
+        news: seconds after which ``handle`` returns from a step that only reads a prompt, to be told of new requests;
+            None to wait for its end.
         clock: seconds since the epoch.
         timer: a monotonic clock in s.
     """
@@ -80,6 +83,7 @@ class ChatHandler:
         telemetry: LanguageTelemetry | None = None,
         patience: float = PATIENCE,
         executor: Executor | None = None,
+        news: float | None = NEWS,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -88,11 +92,14 @@ class ChatHandler:
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
-        self._ahead: Future[list[Event]] | None = None
+        self._steps = Steps(engine, executor, news)
         self._created = int(clock())
         self.drain = Drain()
         self._open: dict[str, Exchange] = {}
         self._askers: dict[str, Exchange] = {}  # by the engine's ids
+        self._arrived: dict[str, Arrival] = {}
+        self._left: list[str] = []  # the engine's ids of texts that nobody wants any more
+        self._answered: dict[str, Response] = {}
 
     def handle(self, requests: Sequence[Request]) -> list[Response | None]:
         """Make a step; this never raises.
@@ -104,24 +111,21 @@ class ChatHandler:
             The next part of each answer; None for nothing yet. A request with None, or with the header
             ``ts_stream_next: true``, must be handed in again.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead:
-            wait([ahead])  # the engine must not be called meanwhile
+        self._answered.clear()
         present = {request.id for request in requests}
-        for ident in self._open.keys() - present:
+        for ident in (self._open.keys() | self._arrived.keys()) - present:
             self._leave(ident)
-        answered: dict[str, Response] = {}
         stopping = self.drain.refuses()
         for request in requests:
-            if request.id not in self._open:
-                response = self._accept(request, stopping)
-                if response:
-                    answered[request.id] = response
+            if request.id not in self._open and request.id not in self._arrived:
+                self._accept(request, stopping)
+        if not present:
+            self._steps.settle()
+        if self._open or self._arrived or self._left:
+            self._advance()
+        responses = [self._answered.get(request.id) or self._take(request.id) for request in requests]
         if self._open:
-            self._step(ahead)
-        responses = [answered.get(request.id) or self._take(request.id) for request in requests]
-        if self._executor and self._open:
-            self._ahead = self._executor.submit(self._engine.step)
+            self._steps.begin_ahead()
         return responses
 
     def idle(self) -> None:
@@ -149,9 +153,12 @@ class ChatHandler:
         return msgspec.json.decode(b"".join(part.body for part in parts if part)), parts[-1].cause
 
     def _leave(self, ident: str) -> None:
-        gone = self._closed(ident)
-        self._cancel(gone.texts)
         response = Response(LEFT, b"", error=InputError("client_left", "the client went away"))
+        if arrival := self._arrived.pop(ident, None):
+            self._observe(arrival.request, response)
+            return
+        gone = self._closed(ident)
+        self._left += gone.texts
         self._observe(gone.request, response, gone)
 
     def _closed(self, ident: str) -> Exchange:
@@ -166,31 +173,36 @@ class ChatHandler:
             with contextlib.suppress(Exception):  # an engine that fails here has failed before, and that was reported
                 self._engine.cancel(ident)
 
-    def _accept(self, request: Request, stopping: bool) -> Response | None:
-        """Accept a new request; return its whole answer where there is nothing to generate."""
+    def _accept(self, request: Request, stopping: bool) -> None:
+        """Parse a new request, and answer it where there is nothing to generate."""
         try:
             if is_packed(request):
                 request = unpack(request)
             path = path_of(request)
             if path == MODELS or path.startswith(f"{MODELS}/"):
-                return self._models(request, path)
-            if path in (TOKENIZE, DETOKENIZE):
+                self._answered[request.id] = self._models(request, path)
+            elif path in (TOKENIZE, DETOKENIZE):
                 check_json(request)
                 answer = self._prompts.tokenized if path == TOKENIZE else self._prompts.detokenized
-                return self._at_once(request, Response(200, answer(request.body)))
-            if stopping:
-                return self._refuse(request, InputError("stopping", MESSAGE))._replace(headers=RETRY_AFTER)
-            self._add(request, path)
-        except InputError as error:
-            return self._refuse(request, error)._replace(headers=refusal_headers(error))
-        except QueueFull as error:
-            return self._refuse(request, InputError("overloaded", str(error)))._replace(headers={"Retry-After": "1"})
+                self._answered[request.id] = self._at_once(request, Response(200, answer(request.body)))
+            elif stopping:
+                refusal = self._refuse(request, InputError("stopping", MESSAGE))
+                self._answered[request.id] = refusal._replace(headers=RETRY_AFTER)
+            else:
+                self._arrived[request.id] = self._parse(request, path)
         except Exception as error:
-            failure = InputError("internal", "it could not be taken in; the log has the traceback under this id")
-            return self._refuse(request, failure, error)
-        return None
+            self._answered[request.id] = self._refusal(request, error)
 
-    def _add(self, request: Request, path: str) -> None:
+    def _refusal(self, request: Request, error: Exception) -> Response:
+        """Return the answer to a request that cannot be taken in."""
+        if isinstance(error, InputError):
+            return self._refuse(request, error)._replace(headers=refusal_headers(error))
+        if isinstance(error, QueueFull):
+            return self._refuse(request, InputError("overloaded", str(error)))._replace(headers={"Retry-After": "1"})
+        failure = InputError("internal", "it could not be taken in; the log has the traceback under this id")
+        return self._refuse(request, failure, error)
+
+    def _parse(self, request: Request, path: str) -> Arrival:
         received, started = self._clock(), self._timer()
         asked = parse_request(request, path)
         number, most = len(asked.prompts) * asked.n, self._engine.slots + self._engine.queue
@@ -199,18 +211,32 @@ class ChatHandler:
             raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
         prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
         prediction = self._prompts.prediction(asked.prediction)
-        decode = self._timer() - started
+        return Arrival(request, asked, prompts, prediction, received, started, self._timer() - started)
+
+    def _join(self) -> None:
+        """Add to the engine, which makes no step, those who arrived, and remove from it what nobody wants any more."""
+        self._cancel(self._left)
+        self._left.clear()
+        for ident, arrival in self._arrived.items():
+            try:
+                self._add(arrival)
+            except Exception as error:
+                self._answered[ident] = self._refusal(arrival.request, error)
+        self._arrived.clear()
+
+    def _add(self, arrival: Arrival) -> None:
+        request, asked, prompts = arrival.request, arrival.asked, arrival.prompts
         texts: dict[str, Text] = {}
         try:
-            for i in range(number):
+            for i in range(len(prompts) * asked.n):
                 ident, (prompt, again) = f"{request.id}/{i}" if i else request.id, divmod(i, asked.n)
-                self._generate(ident, prompts[prompt], prediction, again, asked, asked.path(prompt))
+                self._generate(ident, prompts[prompt], arrival.prediction, again, asked, asked.path(prompt))
                 texts[ident] = Text(i, StoppedText(asked.stop), 0 if again else len(prompts[prompt]))
         except Exception:
             self._cancel(texts)
             raise
-        answer = answer_of(asked, self.contract.name, request.id, int(received), request_id(request))
-        exchange = Exchange(request, answer, texts, received, started, decode)
+        answer = answer_of(asked, self.contract.name, request.id, int(arrival.received), request_id(request))
+        exchange = Exchange(request, answer, texts, arrival.received, arrival.started, arrival.decode)
         if asked.store:
             exchange.messages = [message for message in asked.prompts[0] if isinstance(message, Mapping)]
         if asked.echo and not asked.scored:
@@ -245,19 +271,22 @@ class ChatHandler:
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
 
-    def _step(self, ahead: Future[list[Event]] | None) -> None:
+    def _advance(self) -> None:
+        """Take what the engine's step gave, or else the next one's."""
         try:
-            events = ahead.result() if ahead else []
-            if not any(event.id in self._askers for event in events):
-                # Always in the same thread: an engine may have helper threads for its caller's thread.
-                events = self._executor.submit(self._engine.step).result() if self._executor else self._engine.step()
+            for arrival in self._arrived.values():
+                self._steps.make_way(arrival.prompts)
+            events = self._finished()
+            if events is not None and self._open and not any(event.id in self._askers for event in events):
+                self._steps.begin()
+                events = self._finished()
         except Exception as error:  # it concerns all requests: the content of the engine is unknown
             for exchange in self._open.values():
                 self._cancel(exchange.texts)
                 self._fail(exchange, "the engine failed; the log has the traceback under this id", error)
             return
         now = self._timer()
-        for event in events:
+        for event in events or ():
             asker = self._askers.get(event.id)
             if asker and not asker.end:
                 self._take_event(asker, event, now)
@@ -265,8 +294,15 @@ class ChatHandler:
             exchange.begun = exchange.begun or (
                 not exchange.end and (exchange.generated > 0 or now - exchange.started >= self._patience)
             )
-        if self._telemetry:
-            self._telemetry.stepped(self._engine.usage, sum(isinstance(event, Token) for event in events))
+
+    def _finished(self) -> list[Event] | None:
+        """Return what a step gave that is finished, after which others may join; None if it goes on."""
+        events = self._steps.take()
+        if events is not None:
+            if self._telemetry:
+                self._telemetry.stepped(self._engine.usage, sum(isinstance(event, Token) for event in events))
+            self._join()
+        return events
 
     def _take_event(self, exchange: Exchange, event: Event, now: float) -> None:
         text = exchange.texts[event.id]
@@ -334,6 +370,8 @@ class ChatHandler:
             exchange.end = exchange.failure
 
     def _take(self, ident: str) -> Response | None:
+        if ident in self._arrived:
+            return None
         exchange = self._open[ident]
         response = exchange.take()
         if exchange.end:
@@ -347,7 +385,7 @@ class ChatHandler:
             raise InputError("not_found", f"there is no model {name!r} here", "model", self.contract.name)
         body = models_body(self.contract.name, self._created, bool(name))
         # A rollout that takes this version out of service waits until no request runs.
-        return self._at_once(request, Response(200, body, headers={RUNNING: str(len(self._open))}))
+        return self._at_once(request, Response(200, body, headers={RUNNING: str(len(self._open) + len(self._arrived))}))
 
     def _at_once(self, request: Request, response: Response) -> Response:
         """Answer where there is nothing to generate."""

@@ -33,6 +33,10 @@ class DecodeError(RuntimeError):
     """A batch could not be computed; the content of its slots is unknown."""
 
 
+class Interrupted(RuntimeError):
+    """A ``decode`` was interrupted; slots hold what they held before, at the positions before its tokens."""
+
+
 class Decoder(Vocabulary, Protocol):
     """Computes logits for several slots, each of which caches the keys and values of its tokens.
 
@@ -72,7 +76,11 @@ class Decoder(Vocabulary, Protocol):
 
         Raises:
             DecodeError: the batch could not be computed, for one where there is no room for its tokens.
+            Interrupted: another thread asked for that.
         """
+
+    def interrupt(self) -> None:
+        """Let the ``decode`` of another thread end without a result, at once; an engine that cannot goes on."""
 
     def truncate(self, slot: int, length: int) -> None:
         """Remove the tokens of a slot from a position on, and give back their room."""

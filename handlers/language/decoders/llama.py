@@ -181,6 +181,9 @@ class LlamaDecoder:
         """Do nothing: each slot has cells for its whole context."""
         return True
 
+    def interrupt(self) -> None:
+        """Do nothing: a batch goes on to its end."""
+
     def _compute(self, parts: Sequence[Part]) -> Array:
         status = self._api.llama_decode(self._context, self._batch.fill(parts))
         if status:

@@ -1,10 +1,11 @@
 """Continuous batching, for any decoder: requests join and leave the running batch at each step."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 from handlers.contract import Array
-from handlers.language.decoders.decoder import DecodeError, Decoder, Part
+from handlers.language.decoders.decoder import DecodeError, Decoder, Interrupted, Part
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 from handlers.language.sampling import largest, log_softmax
 from handlers.language.scheduling.running import Running
@@ -29,6 +30,8 @@ class ContinuousBatching:
     the room of slots that nobody uses, then that of the request that started last, which is computed again later. So
     the one that started first always ends, and nobody overtakes one that waits for room.
 
+    While a thread makes a step, others may only ask ``is_reading`` and call ``make_way``, ``tokenize`` and ``piece``.
+
     Args:
         decoder: computes the logits.
         chunk: tokens of a prompt in a step for each request that runs beside it, less one. The more requests run, the
@@ -44,6 +47,7 @@ class ContinuousBatching:
         slots: requests that run at once.
         queue: most requests that wait.
         speculative_tokens: most tokens that are drafted in a step.
+        is_reading: whether a step is being made that gives nobody a token, but reads a prompt.
     """
 
     def __init__(
@@ -70,6 +74,9 @@ class ContinuousBatching:
         self._preempted: deque[Running] = deque()  # started, without a slot now; oldest first
         self._running = self._slots.running
         self._started = 0
+        self.is_reading = False
+        self._unread = 0  # tokens of the one prompt that a step reads and may be interrupted at; else 0
+        self._was_interrupted = False  # whether that was the last step which only read
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Split text into tokens.
@@ -132,6 +139,14 @@ class ContinuousBatching:
         for running in [running for running in self._running.values() if running.request.id == id]:
             self._slots.leave(running)
 
+    def make_way(self, prompt: Sequence[int]) -> None:
+        """Interrupt the step that another thread makes, if it only reads a prompt beside which this one may be read.
+
+        What was computed of the chunk is lost, so the next one that only reads is not interrupted.
+        """
+        if SHORTER * self._slots.unknown(prompt) <= self._unread:
+            self._decoder.interrupt()
+
     def step(self) -> list[Event]:
         """Advance each running request by a token or, where drafts are accepted, by several, and prompts by a chunk.
 
@@ -144,7 +159,10 @@ class ContinuousBatching:
         if not parts:
             return []
         try:
-            logits = self._decoder.decode(parts)
+            logits = self._decode(parts)
+        except Interrupted:
+            self._slots.truncate(parts[0].slot, parts[0].position)
+            return []
         except DecodeError as error:
             return [self._lose(part.slot, str(error)) for part in parts]
         for part in parts:
@@ -232,6 +250,21 @@ class ContinuousBatching:
             chunks[longest.slot] = size
         drafts = 0 if reading else self._drafts()
         return [self._part(self._running[slot], chunks.get(slot, drafts)) for slot in sorted(self._running)]
+
+    def _decode(self, parts: Sequence[Part]) -> Array:
+        """Return the logits; meanwhile other threads see whether they are for nobody, and may then make way."""
+        self.is_reading = not any(part.rows for part in parts)
+        if self.is_reading and len(parts) == 1 and not (self._was_interrupted or self._slots.is_full):
+            self._unread = self._slots.unread(self._running[parts[0].slot])
+        try:
+            logits = self._decoder.decode(parts)
+            self._was_interrupted = self._was_interrupted and not self.is_reading
+        except Interrupted:
+            self._was_interrupted = True
+            raise
+        finally:
+            self.is_reading, self._unread = False, 0
+        return logits
 
     def _drafts(self) -> int:
         """Return the most drafted tokens of a stream.

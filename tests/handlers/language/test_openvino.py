@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from handlers.language.decoders.decoder import Interrupted, Part
 from handlers.language.decoders.openvino import NUMERICS, EngineError, OpenVinoDecoder, compile_model, reason
 from handlers.language.generation import Generate
 from handlers.language.scheduling.batching import ContinuousBatching
@@ -68,6 +70,25 @@ def test_whatever_the_plugin_could_choose_by_the_processor_is_set() -> None:
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
     assert {compiled.get_property(f"{of}_CACHE_PRECISION") for of in ("KV", "KEY", "VALUE")} == {openvino.Type.f32}
+
+
+def test_a_batch_that_another_thread_interrupts_ends_without_a_trace() -> None:
+    prompt = [100 + i % 900 for i in range(400)]
+    decoder = OpenVinoDecoder(openvino_model(), 2, 512, threads=2)
+    try:
+        expected = decoder.decode([Part(0, 0, prompt, is_last=True)]).copy()
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(decoder.decode, [Part(1, 0, prompt, is_last=True)])
+            while not future.done():
+                decoder.interrupt()
+        with pytest.raises(Interrupted):
+            future.result()
+        decoder.truncate(1, 0)
+        assert np.array_equal(decoder.decode([Part(1, 0, prompt, is_last=True)]), expected)
+        decoder.interrupt()  # without a batch
+        assert np.array_equal(decoder.decode([Part(1, 0, prompt, is_last=True)]), expected)
+    finally:
+        decoder.close()
 
 
 def test_a_row_of_a_float32_model_is_computed_in_float32() -> None:

@@ -51,6 +51,7 @@ class EchoEngine(ContinuousBatching):
         self._steps = False  # whether it is in the middle of a step, where nothing else may be asked of it
         self._waiting: deque[Generate] = deque()
         self._echoes: dict[str, _Running] = {}
+        self.is_reading = False
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         tokens: list[int] = []
@@ -79,6 +80,9 @@ class EchoEngine(ContinuousBatching):
         self.cancelled.append(id)
         self._echoes.pop(id, None)
         self._waiting = deque(one for one in self._waiting if one.id != id)
+
+    def make_way(self, prompt: Sequence[int]) -> None:
+        pass
 
     def step(self) -> list[Event]:
         self._check()

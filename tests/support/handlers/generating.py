@@ -123,6 +123,9 @@ class ToyDecoder:
         ]
         return np.stack(rows) if rows else np.empty((0, self.vocabulary), np.float32)
 
+    def interrupt(self) -> None:
+        pass
+
     def logits(self, tokens: Sequence[int]) -> Array:
         logits = np.random.default_rng(list(tokens)).normal(0, 2, self.vocabulary).astype(np.float32)
         logits[0] -= 1  # else most answers are short

@@ -140,6 +140,9 @@ class TorchDecoder:
             rows.append(logits[len(held) - part.rows :])
         return np.concatenate(rows)
 
+    def interrupt(self) -> None:
+        pass
+
     def truncate(self, slot: int, length: int) -> None:
         del self._contents[slot][length:]
 
