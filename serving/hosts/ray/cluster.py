@@ -140,21 +140,23 @@ class ServeApi:
     def deploy(self, config: Mapping[str, Any]) -> None:
         """Have Serve bring up what a configuration names, and remove other applications.
 
-        The dashboard of a busy head may hang up, and be there again a moment later: the same configuration is sent
-        again, which changes nothing where Serve has it.
+        The dashboard of a busy head may hang up, or fail where Serve's first proxies have died as they started, and be
+        there again a moment later: the same configuration is sent again, which changes nothing where Serve has it.
 
         Raises:
             LaunchError: it refuses, or does not answer.
         """
         deadline = time.monotonic() + self._again
         while True:
+            late = time.monotonic() > deadline
             try:
                 response = self._send("PUT", APPLICATIONS, config, LONG)
-                break
+                if response.status_code < 500 or late:
+                    break
             except httpx.HTTPError as error:
-                if isinstance(error, httpx.TimeoutException) or time.monotonic() > deadline:
+                if isinstance(error, httpx.TimeoutException) or late:
                     raise LaunchError(f"Ray's head does not take the versions: {error}") from error
-                time.sleep(PAUSE)
+            time.sleep(PAUSE)
         if response.status_code != 200:
             raise LaunchError(f"Ray Serve refuses the versions: {' '.join(response.text.split())[-LONGEST_CAUSE:]}")
 

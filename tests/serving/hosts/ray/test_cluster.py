@@ -1,6 +1,8 @@
-"""What is sent to the dashboard of a head that hangs up."""
+"""What is sent to the dashboard of a head that hangs up, fails or refuses."""
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -9,33 +11,60 @@ import pytest
 from serving.hosts.host import LaunchError
 from serving.hosts.ray.cluster import ServeApi
 
+HANGS_UP = 0  # in place of a status
 
-@pytest.mark.parametrize("hung_up", [1, 99])
-def test_versions_are_sent_again_to_a_head_that_hangs_up_for_as_long_as_is_said(hung_up: int, tmp_path: Path) -> None:
-    bodies: list[bytes] = []
 
-    class Head(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:  # noqa: N802
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.close_connection = True
-            if len(bodies) > hung_up:
-                self.send_response(200)
-                self.end_headers()
+class Head(HTTPServer):
+    """A dashboard that answers with some statuses, and then with the last of them again and again."""
 
-        def log_message(self, format: str, *values: object) -> None:
-            """Say nothing."""
+    def __init__(self, *statuses: int) -> None:
+        bodies = self.bodies = list[bytes]()
 
-    with HTTPServer(("127.0.0.1", 0), Head) as head:
-        thread = threading.Thread(target=head.serve_forever)
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:  # noqa: N802
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.close_connection = True
+                if status := statuses[min(len(bodies), len(statuses)) - 1]:
+                    self.send_response(status)
+                    self.end_headers()
+                    self.wfile.write(b"why")
+
+            def log_message(self, format: str, *values: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[str]:
+        """Answer in a thread, and give the URL."""
+        thread = threading.Thread(target=self.serve_forever)
         thread.start()
         try:
-            api = ServeApi(f"http://127.0.0.1:{head.server_port}", tmp_path / "token", 0.5 if hung_up > 1 else 60)
-            if hung_up > 1:
-                with pytest.raises(LaunchError, match="does not take the versions"):
-                    api.deploy({})
-            else:
-                api.deploy({})
+            yield f"http://127.0.0.1:{self.server_port}"
         finally:
-            head.shutdown()
+            self.shutdown()
             thread.join()
-    assert bodies == [b"{}"] * 2
+            self.server_close()
+
+
+@pytest.mark.parametrize("fault", [HANGS_UP, 500])
+def test_versions_are_sent_again_to_a_head_that_hangs_up_or_fails(fault: int, tmp_path: Path) -> None:
+    head = Head(fault, 200)
+    with head.running() as url:
+        ServeApi(url, tmp_path / "token").deploy({})
+    assert head.bodies == [b"{}"] * 2
+
+
+@pytest.mark.parametrize(("fault", "told"), [(HANGS_UP, "does not take the versions"), (500, "refuses .*: why")])
+def test_versions_are_sent_again_for_as_long_as_is_said(fault: int, told: str, tmp_path: Path) -> None:
+    head = Head(fault)
+    with head.running() as url, pytest.raises(LaunchError, match=told):
+        ServeApi(url, tmp_path / "token", again=0.5).deploy({})
+    assert head.bodies == [b"{}"] * 2
+
+
+def test_what_is_refused_is_not_sent_again(tmp_path: Path) -> None:
+    head = Head(400)
+    with head.running() as url, pytest.raises(LaunchError, match="refuses the versions: why"):
+        ServeApi(url, tmp_path / "token").deploy({})
+    assert head.bodies == [b"{}"]
