@@ -81,6 +81,7 @@ def node_environment(place: Place, environ: Mapping[str, str]) -> dict[str, str]
         "RAY_gcs_server_port_wait_time_s": str(tables.PATIENCE),
         "RAY_raylet_start_wait_time_s": str(NODE_PATIENCE),
         "RAY_agent_register_timeout_ms": str(1000 * NODE_PATIENCE),
+        "RAY_worker_niceness": "0",  # Ray's 15 has proxies and replicas wait for whatever else the machine does
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # the front has answered what it took
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
