@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -47,7 +48,7 @@ class Elsewhere:
 
     async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
         query = scope["query_string"].decode("latin-1")
-        url = f"http://model{scope['path']}" + (f"?{query}" if query else "")
+        url = f"http://model{quote(scope['path'])}" + (f"?{query}" if query else "")
         headers = [(name, value) for name, value in scope["headers"] if name not in HOP | {b"content-length"}]
         request = self._client.build_request(scope["method"], url, headers=headers, content=body or None)
         try:

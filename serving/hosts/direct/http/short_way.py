@@ -82,6 +82,10 @@ class ShortProtocol(PatientProtocol):
         super().__init__(*args, **options)
         self._exchange: Exchange | None = None  # the last
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header without the blanks around its value, which are no part of it (RFC 9110, section 5.5)."""
+        super().on_header(name, value.strip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """Begin an exchange."""
         exchange = self._plain(self.way) if self.way else None

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, MutableMapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -50,6 +52,32 @@ def test_a_model_that_is_served_loads_no_longer(tmp_path: Path) -> None:
     assert board.language() == {"chat": ["1.0"]}
     assert language.loading(["chat"]) == ()
     assert language.loading(["chat"]) == ()
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a b", "\n", "\0", "é", "[", "@:80"])
+def test_a_path_is_passed_on_as_it_came_whatever_it_names(tmp_path: Path, name: str) -> None:
+    socket = str(tmp_path / "model.sock")
+    received: list[str] = []
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        received.append(head.split(b" ")[1].decode())
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def forward() -> None:
+        async with await asyncio.start_unix_server(answer, socket):
+            scope = {"method": "GET", "path": f"/v1/models/{name}", "query_string": b"a=b", "headers": []}
+            await Elsewhere(socket).forward(scope, b"", asyncio.Event().wait, send)  # type: ignore[arg-type]
+
+    asyncio.run(forward())
+    path, _, query = received[0].partition("?")
+    assert (unquote(path), query) == (f"/v1/models/{name}", "a=b")
+    assert sent[0]["status"] == 404
 
 
 @pytest.mark.parametrize(

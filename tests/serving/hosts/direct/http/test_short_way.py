@@ -185,6 +185,14 @@ def test_an_answer_is_byte_for_byte_that_of_the_long_way(both: tuple[Service, Se
     assert short.startswith(b"HTTP/1.")
 
 
+@pytest.mark.parametrize("end", ["", " ", "\t", " \t "])
+def test_blanks_around_a_headers_value_are_no_part_of_it(both: tuple[Service, Service], end: str) -> None:
+    for service in both:
+        lines = [f"Authorization: Bearer{end}", f"Content-Type: application/json{end}", f"Accept: {end}"]
+        assert service.ask(post(PATHS[0], ROW, *lines)).startswith(b"HTTP/1.1 200 OK")
+        assert service.shown[-1] == "Bearer"
+
+
 def test_a_request_that_comes_byte_by_byte_is_answered(both: tuple[Service, Service]) -> None:
     whole = post(PATHS[0], ROW)
     answers = [service.ask(*(whole[i : i + 1] for i in range(len(whole)))) for service in both]
