@@ -18,11 +18,11 @@ ifeq ($(origin HOST),command line)
 export MARLOOP_HOST := $(HOST)
 endif
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos ray-test chaos-ray compose-test lint types format constraints reports lock sbom secrets pin-images \
+.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos ray-test chaos-ray evaluation-test compose-test lint types format constraints reports lock sbom secrets pin-images \
 	llama litert clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/runtime $(if $(filter ray,$(SERVES)),$(VENV)/extra-ray) ## Train what is missing, start everything, wait until every model answers: make up [HOST=direct]
 	@$(MARLOOP) up
@@ -67,6 +67,10 @@ loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retrai
 
 chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/reliability.md; 20 minutes
 	@$(BIN)/python -m tests.chaos --page docs/reliability.md $(ARGS)
+
+evaluation-test: $(VENV)/dev $(VENV)/extra-chat $(VENV)/extra-evaluate ## Test that lm-eval scores the language model through both hosts as transformers on its weights; three minutes
+	@$(MARLOOP) fetch chat
+	@$(BIN)/python -m pytest -m evaluation $(or $(ARGS),tests/integration/language)
 
 ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; ten minutes
 	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration tests/monitoring/retraining/launch tests/training/fitting)
