@@ -5,31 +5,9 @@ from dataclasses import dataclass, field
 
 from handlers.batch import AnsweredConversation, AnswerText
 from handlers.language.api.answers import Answer, Reason
-from handlers.language.api.requests import TextRequest
 from handlers.language.generation import NO_DRAFTS, Drafts
 from handlers.language.text import StoppedText
 from handlers.message import NEXT, Request, Response
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A request for text that was parsed, and waits until the engine may be asked.
-
-    Attributes:
-        prompts: tokens of each.
-        prediction: tokens that its answers probably begin with.
-        received: s since the epoch.
-        started: s of the timer.
-        decode: s that its parsing took.
-    """
-
-    request: Request
-    asked: TextRequest
-    prompts: Sequence[list[int]]
-    prediction: list[int]
-    received: float
-    started: float
-    decode: float
 
 
 @dataclass

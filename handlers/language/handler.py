@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +20,6 @@ from handlers.contract.example import same_answer
 from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
-from handlers.language.api import requests
 from handlers.language.api.answers import Reason, models_body, usage
 from handlers.language.api.routes import (
     DETOKENIZE,
@@ -30,19 +28,18 @@ from handlers.language.api.routes import (
     answer_of,
     check_json,
     error_of,
-    parse_request,
     path_of,
     protocol,
-    too_long,
 )
-from handlers.language.exchange import Arrival, Exchange, Text
-from handlers.language.generation import ConstraintError, Drafts, Generate, PromptTooLong, QueueFull, Scored, Token
+from handlers.language.arrivals import Arrival, Arrivals, add_texts
+from handlers.language.exchange import Exchange, Text
+from handlers.language.generation import Drafts, QueueFull, Scored, Token
 from handlers.language.prompts import Prompts
 from handlers.language.scheduling.batching import ContinuousBatching, Event
 from handlers.language.scheduling.steps import NEWS, Steps
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
-from handlers.language.text import Shown, StoppedText
+from handlers.language.text import Shown
 from handlers.message import JSON, NEXT, InputError, Request, Response
 from handlers.observe.events import request_id
 
@@ -89,6 +86,7 @@ class ChatHandler:
     ) -> None:
         self.contract = contract
         self._engine, self._template, self._prompts = engine, template, Prompts(engine, template)
+        self._arrivals = Arrivals(engine, self._prompts, clock, timer)
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
@@ -189,7 +187,7 @@ class ChatHandler:
                 refusal = self._refuse(request, InputError("stopping", MESSAGE))
                 self._answered[request.id] = refusal._replace(headers=RETRY_AFTER)
             else:
-                self._arrived[request.id] = self._parse(request, path)
+                self._arrived[request.id] = self._arrivals.parse(request, path)
         except Exception as error:
             self._answered[request.id] = self._refusal(request, error)
 
@@ -201,17 +199,6 @@ class ChatHandler:
             return self._refuse(request, InputError("overloaded", str(error)))._replace(headers={"Retry-After": "1"})
         failure = InputError("internal", "it could not be taken in; the log has the traceback under this id")
         return self._refuse(request, failure, error)
-
-    def _parse(self, request: Request, path: str) -> Arrival:
-        received, started = self._clock(), self._timer()
-        asked = parse_request(request, path)
-        number, most = len(asked.prompts) * asked.n, self._engine.slots + self._engine.queue
-        if number > most:
-            place = "$.n" if asked.n > 1 else "$.prompt"
-            raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
-        prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
-        prediction = self._prompts.prediction(asked.prediction)
-        return Arrival(request, asked, prompts, prediction, received, started, self._timer() - started)
 
     def _join(self) -> None:
         """Add to the engine, which makes no step, those who arrived, and remove from it what nobody wants any more."""
@@ -226,15 +213,7 @@ class ChatHandler:
 
     def _add(self, arrival: Arrival) -> None:
         request, asked, prompts = arrival.request, arrival.asked, arrival.prompts
-        texts: dict[str, Text] = {}
-        try:
-            for i in range(len(prompts) * asked.n):
-                ident, (prompt, again) = f"{request.id}/{i}" if i else request.id, divmod(i, asked.n)
-                self._generate(ident, prompts[prompt], arrival.prediction, again, asked, asked.path(prompt))
-                texts[ident] = Text(i, StoppedText(asked.stop), 0 if again else len(prompts[prompt]))
-        except Exception:
-            self._cancel(texts)
-            raise
+        texts = add_texts(self._engine, arrival)
         answer = answer_of(asked, self.contract.name, request.id, int(arrival.received), request_id(request))
         exchange = Exchange(request, answer, texts, arrival.received, arrival.started, arrival.decode)
         if asked.store:
@@ -244,32 +223,6 @@ class ChatHandler:
                 exchange.unsent += answer.add(text.index, Shown(self._prompts.text(prompts[text.index // asked.n])))
         self._open[request.id] = exchange
         self._askers |= dict.fromkeys(texts, exchange)
-
-    def _generate(
-        self, ident: str, prompt: list[int], prediction: list[int], number: int, asked: requests.TextRequest, path: str
-    ) -> None:
-        """Ask the engine for one text.
-
-        Args:
-            number: of the text among those to the same prompt.
-            path: JSON path of the prompt.
-        """
-        context, most, sampling = self._engine.context, asked.max_tokens, asked.sampling
-        if most is None:
-            most = max(1, context - len(prompt))
-        elif len(prompt) + most > context:
-            raise too_long(path, context, len(prompt), most)
-        if number and sampling.seed is not None:
-            sampling = replace(sampling, seed=sampling.seed + number)
-        try:
-            self._engine.add(Generate(ident, prompt, most, sampling, asked.scored, prediction))
-        except PromptTooLong as error:
-            raise too_long(path, context, len(prompt)) from error
-        except ConstraintError as error:
-            held = sampling.constraint.path if sampling.constraint else "$"
-            raise InputError("unsupported_value", f"no answer can be held to it: {error}", held) from error
-        except ValueError as error:
-            raise InputError("invalid_parameter", str(error)) from error
 
     def _advance(self) -> None:
         """Take what the engine's step gave, or else the next one's."""

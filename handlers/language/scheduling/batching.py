@@ -8,15 +8,14 @@ from handlers.contract import Array
 from handlers.language.decoders.decoder import DecodeError, Decoder, Interrupted, Part
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 from handlers.language.sampling import largest, log_softmax
+from handlers.language.scheduling.chunks import Chunks
 from handlers.language.scheduling.running import Running
 from handlers.language.scheduling.slots import Slots
 from handlers.language.structured.grammars import Grammars
 
 Event = Token | Scored | Finished
 QUEUE = 256  # most waiting requests
-EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work
 SHORTER = 4  # a prompt is read beside another that has at least this many times as many tokens left
-PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
 
 
 class ContinuousBatching:
@@ -64,9 +63,7 @@ class ContinuousBatching:
         self.slots = decoder.slots
         self._decoder = decoder
         self.queue = queue
-        self._chunk = chunk
-        self._lone_chunk = lone_chunk
-        self._backlog_chunk = backlog_chunk
+        self._chunks = Chunks(decoder.batch, chunk, lone_chunk, backlog_chunk)
         self.speculative_tokens = min(speculative_tokens, decoder.batch - 1)
         self._slots = Slots(decoder, worth_copying)
         self._grammars: Grammars | None = None  # made for the first request with a constraint
@@ -236,18 +233,10 @@ class ContinuousBatching:
 
     def _parts(self) -> list[Part]:
         """Return the parts of this step: a token of each stream with its draft, and chunks of prompts."""
-        reading = sorted(self._slots.reading(), key=self._slots.unread)
-        chunks: dict[int, int] = {}
-        if reading:
-            streams = len(self._running) - len(reading)
-            room = self._decoder.batch - streams
-            *shorter, longest = reading
-            size = min(self._size(longest, streams), room)
-            if shorter:  # the long prompt goes on, with as much as one stream would bear
-                share = max(1, min(size, self._size(longest, max(1, streams))) // 2)
-                chunks[shorter[0].slot] = max(1, size - share)
-                size = share
-            chunks[longest.slot] = size
+        reading = self._slots.reading()
+        unread = {running.slot: self._slots.unread(running) for running in reading}
+        positions = {running.slot: self._slots.position(running) for running in reading}
+        chunks = self._chunks.sizes(unread, positions, len(self._running) - len(reading), bool(self._waiting))
         drafts = 0 if reading else self._drafts()
         return [self._part(self._running[slot], chunks.get(slot, drafts)) for slot in sorted(self._running)]
 
@@ -272,14 +261,6 @@ class ContinuousBatching:
         The more streams share a pass over the weights, the less of it a drafted token saves.
         """
         return max(0, (self.speculative_tokens + 1) // max(1, len(self._running)) - 1)
-
-    def _size(self, running: Running, streams: int) -> int:
-        """Return the tokens of a prompt in a step beside a number of streams."""
-        if not streams:
-            return self._lone_chunk
-        position = self._slots.position(running)
-        size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
-        return max(size, self._backlog_chunk if self._waiting else 0)
 
     def _part(self, running: Running, size: int) -> Part:
         """Return the next tokens of a request: at most ``size`` of its prompt, or its last one and as many drafted."""
