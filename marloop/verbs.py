@@ -45,6 +45,7 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
         Verb("check", TRAINING, "Look for faults of a recipe before any fit: data, contract, network, loss, baselines, export, archive."),
         Verb("train", TRAINING, "Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."),
         Verb("ensure", TRAINING, "Train those models that have no intact champion yet; one that cannot be trained is told, and the others are."),
+        Verb("adapter", TRAINING, "Put a LoRA adapter beside a language model, as a new version: a folder of PEFT, or conversations to learn."),
         Verb("fetch", TRAINING, "Get a model's data and check it, without training: for a machine that will have no network."),
     ),
     "Keep versions": (

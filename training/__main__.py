@@ -8,6 +8,7 @@ from training.improve.commands_export import export_command
 from training.improve.commands_figures import learning_curve_command, practices_command, report_command
 from training.improve.commands_optimize import optimize_command
 from training.improve.commands_tuning import ablate_command, search_command
+from training.language.adapters.command import adapter_command
 from training.language.evaluation.command import evaluate_command, tokenizer_command
 from training.packaging.commands_new import new_command
 from training.packaging.commands_recipe import check_command, fetch_command, list_command, package_command
@@ -31,6 +32,7 @@ app.command("practices")(practices_command)
 app.command("export")(export_command)
 app.command("optimize")(optimize_command)
 app.command("evaluate")(evaluate_command)
+app.command("adapter")(adapter_command)
 app.command("tokenizer")(tokenizer_command)
 
 

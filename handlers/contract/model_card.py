@@ -264,6 +264,26 @@ class Conversations(msgspec.Struct, frozen=True):
     held_out: int
 
 
+class AdapterCard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A low-rank adapter beside a language model.
+
+    Attributes:
+        sha256: of its numbers.
+        rank: of its widest change.
+        perplexity: of the plain text, as the engine computes it with the adapter.
+        base: the version that it was put beside.
+        instructions: conversations that it learned here; None for one from elsewhere.
+        tuning: what learning them brought; None for one from elsewhere.
+    """
+
+    sha256: str
+    rank: int
+    perplexity: float
+    base: str
+    instructions: Conversations | None = None
+    tuning: Tuning | None = None
+
+
 class Optimized(msgspec.Struct, frozen=True, omit_defaults=True):
     """A variant that replaced the version ``of``: its name, and its number format if not FP32."""
 
@@ -316,6 +336,7 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
         graph_sha256: by file.
         packaged_from: the version whose graphs were packaged again.
         imported: None for a version that a recipe made.
+        adapters: those beside a language model, by name.
     """
 
     temperature: float | None = None
@@ -339,6 +360,7 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     graph_sha256: dict[str, str] = {}
     packaged_from: str = ""
     imported: Imported | None = None
+    adapters: dict[str, AdapterCard] = {}
 
     @property
     def epochs(self) -> list[dict[str, float]]:

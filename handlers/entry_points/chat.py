@@ -37,6 +37,7 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.language.api.routes import protocol
+from handlers.language.decoders.adapters import read_adapters
 from handlers.language.handler import PATIENCE, ChatHandler
 from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 from handlers.language.scheduling.steps import NEWS
@@ -54,6 +55,7 @@ MODEL = "model.gguf"
 CACHE = "cache_tokens"
 SPECULATIVE = "num_speculative_tokens"  # as vLLM names it
 DRAFTING = ("openvino",)  # engines that compute several tokens of each request in one pass
+ADAPTING = ("openvino",)  # engines that compute requests of several adapters in one pass
 WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
 
 
@@ -105,11 +107,12 @@ class ChatService(Worker):
         """Load the engine that the settings name, else the fastest installed one; return its name too.
 
         Args:
-            directory: holds ``model.gguf``, or for OpenVINO a folder ``openvino`` with the converted model.
+            directory: holds ``model.gguf``, or for OpenVINO a folder ``openvino`` with the converted model and maybe a
+                folder ``adapters``.
             settings: ``handler`` of ``model-config.yaml``.
 
         Raises:
-            ValueError: there is no such engine, or a setting is wrong.
+            ValueError: there is no such engine, a setting is wrong, or an adapter cannot be served.
             ModuleNotFoundError: it is not installed.
         """
         installed = "llama.cpp" if importlib.util.find_spec("llama_cpp") else "openvino"
@@ -117,7 +120,9 @@ class ChatService(Worker):
         slots, length = positive(settings, "slots", SLOTS), positive(settings, "context", CONTEXT)
         threads = positive(settings, "threads", len(os.sched_getaffinity(0)))
         queue, speculative = positive(settings, "queue", QUEUE), speculative_tokens(settings, name)
-        cells = positive(settings, CACHE, slots * length)
+        cells, adapters = positive(settings, CACHE, slots * length), read_adapters(directory)
+        if adapters and name not in ADAPTING:
+            raise ValueError(f"{name} has no adapters beside a model: set handler.engine to {' or '.join(ADAPTING)}")
         if name == "llama.cpp":
             if cells != slots * length:
                 raise ValueError(
@@ -129,7 +134,8 @@ class ChatService(Worker):
         if name == "openvino":
             from handlers.language.decoders.openvino import openvino_engine
 
-            return name, openvino_engine(directory / name, slots, length, threads, queue, speculative, cells)
+            folder = directory / name
+            return name, openvino_engine(folder, slots, length, threads, queue, speculative, cells, adapters)
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

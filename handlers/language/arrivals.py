@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from handlers.language.api.models import ModelNames
 from handlers.language.api.requests import TextRequest
 from handlers.language.api.routes import parse_request, too_long
 from handlers.language.exchange import Text
@@ -21,6 +22,7 @@ class Arrival:
     Attributes:
         prompts: tokens of each.
         prediction: tokens that its answers probably begin with.
+        adapter: name of the one that answers; empty for the model alone.
         received: s since the epoch.
         started: s of the timer.
         decode: s that its parsing took.
@@ -30,6 +32,7 @@ class Arrival:
     asked: TextRequest
     prompts: Sequence[list[int]]
     prediction: list[int]
+    adapter: str
     received: float
     started: float
     decode: float
@@ -39,14 +42,21 @@ class Arrivals:
     """Parses requests.
 
     Args:
+        names: of the model and its adapters.
         engine: is asked for nothing that it does not allow while it makes a step.
         clock: seconds since the epoch.
         timer: a monotonic clock in s.
     """
 
     def __init__(
-        self, engine: ContinuousBatching, prompts: Prompts, clock: Callable[[], float], timer: Callable[[], float]
+        self,
+        names: ModelNames,
+        engine: ContinuousBatching,
+        prompts: Prompts,
+        clock: Callable[[], float],
+        timer: Callable[[], float],
     ) -> None:
+        self._names = names
         self._engine, self._prompts, self._clock, self._timer = engine, prompts, clock, timer
 
     def parse(self, request: Request, path: str) -> Arrival:
@@ -66,7 +76,9 @@ class Arrivals:
             raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
         prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
         prediction = self._prompts.prediction(asked.prediction)
-        return Arrival(request, asked, prompts, prediction, received, started, self._timer() - started)
+        adapter = self._names.adapter_of(asked.model)
+        decode = self._timer() - started
+        return Arrival(request, asked, prompts, prediction, adapter, received, started, decode)
 
 
 def add_texts(engine: ContinuousBatching, arrival: Arrival) -> dict[str, Text]:
@@ -107,7 +119,7 @@ def _generate(engine: ContinuousBatching, ident: str, arrival: Arrival, number: 
     if again and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + again)
     try:
-        engine.add(Generate(ident, prompt, most, sampling, asked.scored, arrival.prediction))
+        engine.add(Generate(ident, prompt, most, sampling, asked.scored, arrival.prediction, arrival.adapter))
     except PromptTooLong as error:
         raise too_long(path, context, len(prompt)) from error
     except ConstraintError as error:

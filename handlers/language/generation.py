@@ -97,6 +97,7 @@ class Generate:
         sampling: parameters of the choice of tokens.
         scored: whether the log-probabilities of the prompt's tokens are wanted: none of it comes from a cache then.
         prediction: tokens that the answer probably begins with; it is the same without them.
+        adapter: name of the one that answers; empty for the model alone.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Generate:
     sampling: Sampling = field(default_factory=Sampling)
     scored: bool = False
     prediction: Sequence[int] = ()
+    adapter: str = ""
 
 
 class Drafts(NamedTuple):

@@ -20,7 +20,8 @@ from handlers.contract.example import same_answer
 from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
-from handlers.language.api.answers import Reason, models_body, usage
+from handlers.language.api.answers import Reason, usage
+from handlers.language.api.models import ModelNames
 from handlers.language.api.routes import (
     DETOKENIZE,
     MODELS,
@@ -86,12 +87,12 @@ class ChatHandler:
     ) -> None:
         self.contract = contract
         self._engine, self._template, self._prompts = engine, template, Prompts(engine, template)
-        self._arrivals = Arrivals(engine, self._prompts, clock, timer)
+        self._names = ModelNames(contract.name, engine.adapters, int(clock()))
+        self._arrivals = Arrivals(self._names, engine, self._prompts, clock, timer)
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
         self._steps = Steps(engine, executor, news)
-        self._created = int(clock())
         self.drain = Drain()
         self._open: dict[str, Exchange] = {}
         self._askers: dict[str, Exchange] = {}  # by the engine's ids
@@ -214,9 +215,10 @@ class ChatHandler:
     def _add(self, arrival: Arrival) -> None:
         request, asked, prompts = arrival.request, arrival.asked, arrival.prompts
         texts = add_texts(self._engine, arrival)
-        answer = answer_of(asked, self.contract.name, request.id, int(arrival.received), request_id(request))
+        name = self._names.name_with(arrival.adapter)
+        answer = answer_of(asked, name, request.id, int(arrival.received), request_id(request))
         exchange = Exchange(request, answer, texts, arrival.received, arrival.started, arrival.decode)
-        if asked.store:
+        if asked.store and not arrival.adapter:  # what an adapter says is not the model's own to be learned
             exchange.messages = [message for message in asked.prompts[0] if isinstance(message, Mapping)]
         if asked.echo and not asked.scored:
             for text in texts.values():
@@ -228,7 +230,7 @@ class ChatHandler:
         """Take what the engine's step gave, or else the next one's."""
         try:
             for arrival in self._arrived.values():
-                self._steps.make_way(arrival.prompts)
+                self._steps.make_way(arrival.prompts, arrival.adapter)
             events = self._finished()
             if events is not None and self._open and not any(event.id in self._askers for event in events):
                 self._steps.begin()
@@ -333,10 +335,7 @@ class ChatHandler:
         return response
 
     def _models(self, request: Request, path: str) -> Response:
-        name = path.removeprefix(MODELS).strip("/")
-        if name not in ("", self.contract.name):
-            raise InputError("not_found", f"there is no model {name!r} here", "model", self.contract.name)
-        body = models_body(self.contract.name, self._created, bool(name))
+        body = self._names.body(path.removeprefix(MODELS).strip("/"))
         # A rollout that takes this version out of service waits until no request runs.
         return self._at_once(request, Response(200, body, headers={RUNNING: str(len(self._open) + len(self._arrived))}))
 

@@ -16,7 +16,8 @@ from handlers.language.template import ChatTemplate
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
 from training import recipes
-from training.language import checks, engines, lora, weights
+from training.language import checks, engines, weights
+from training.language.adapters import lora
 from training.language.evaluation import perplexity
 from training.language.evaluation.evidence import FLOAT32, TUNED, Evidence
 from training.language.evaluation.perplexity import TextPrediction

@@ -82,12 +82,6 @@ def error_body(error: InputError) -> bytes:
     return msgspec.json.encode({"error": detail})
 
 
-def models_body(name: str, created: int, single: bool) -> bytes:
-    """Return the list of models, or the only model alone."""
-    model = {"id": name, "object": "model", "created": created, "owned_by": "marloop"}
-    return msgspec.json.encode(model if single else {"object": "list", "data": [model]})
-
-
 def event_bytes(value: Mapping[str, Any], name: str = "") -> bytes:
     """Return a server-sent event with a JSON object as its data.
 

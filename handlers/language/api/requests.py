@@ -1,7 +1,7 @@
 """Parse requests for text: OpenAI's chat completions and completions, and the native form.
 
 What ``forms`` lacks is refused, unless its value is neutral (``neutral``). ``model`` and ``user`` may be anything: the
-URL names the model.
+URL names the model, and ``model`` at most one of its adapters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,7 @@ class TextRequest:
         echo: whether an answer begins with its prompt.
         prediction: a text of which the answer probably has much; empty for none.
         store: whether the client allows that the conversation is kept.
+        model: named by the body; empty where it names none.
     """
 
     kind: Kind
@@ -65,6 +66,7 @@ class TextRequest:
     echo: bool = False
     prediction: str = ""
     store: bool = False
+    model: str = ""
 
     @property
     def scored(self) -> bool:
@@ -115,6 +117,7 @@ def completion(body: bytes) -> TextRequest:
         _with_usage(parameters),
         n=_answers(parameters, len(prompts)),
         echo=bool(parameters.echo),
+        model=parameters.model or "",
     )
 
 
@@ -150,6 +153,7 @@ def chat(body: bytes) -> TextRequest:
         _answers(parameters, 1),
         prediction=text_of(parameters.prediction.content) if parameters.prediction else "",
         store=parameters.store is True,
+        model=parameters.model or "",
     )
 
 

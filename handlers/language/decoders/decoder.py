@@ -15,6 +15,7 @@ class Part(NamedTuple):
         tokens: at least one.
         is_last: whether the logits after the last token are needed.
         scored: whether those after each token are.
+        adapter: name of the slot's; empty for none. All tokens of a slot have the same.
     """
 
     slot: int
@@ -22,6 +23,7 @@ class Part(NamedTuple):
     tokens: Sequence[int]
     is_last: bool
     scored: bool = False
+    adapter: str = ""
 
     @property
     def rows(self) -> int:
@@ -47,6 +49,7 @@ class Decoder(Vocabulary, Protocol):
             it.
         block: tokens by which a slot takes room and gives it back.
         batch: most tokens of one ``decode``.
+        adapters: names of those beside the model; each slot may have one.
     """
 
     slots: int
@@ -54,6 +57,7 @@ class Decoder(Vocabulary, Protocol):
     cells: int
     block: int
     batch: int
+    adapters: Sequence[str]
 
     def held(self, slots: Collection[int]) -> int:
         """Return the cells that these slots hold together; one that they share counts once."""

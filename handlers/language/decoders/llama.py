@@ -95,6 +95,7 @@ class LlamaDecoder:
         self.slots = slots
         self.cells, self.block = slots * context, 1
         self.batch = max(batch, slots + 1)
+        self.adapters: Sequence[str] = ()  # llama.cpp applies one to all sequences of a batch
         self._api: Any = api
         self._model: Any = None
         self._context: Any = None

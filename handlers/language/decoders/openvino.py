@@ -6,16 +6,20 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import Array
+from handlers.language.decoders.adapters import Adapter
 from handlers.language.decoders.decoder import DecodeError, Interrupted, Part
+from handlers.language.decoders.openvino_adapters import INPUT, add_adapters, numbers_of
 from handlers.language.decoders.pages import Pages
 from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 
 MODEL = "openvino_model.xml"
+NO_ADAPTERS: Mapping[str, Adapter] = MappingProxyType({})
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
 # Arithmetic that the plugin would choose by the processor; fixed, so that an answer is the same on each.
 NUMERICS: dict[str, Any] = {
@@ -52,10 +56,12 @@ class OpenVinoDecoder:
         threads: None lets OpenVINO choose.
         batch: most tokens of one ``decode``.
         cells: tokens of the cache, at least those of one sequence; None for those of all.
+        adapters: those beside the model, by name.
 
     Raises:
         FileNotFoundError: the model does not exist.
         EngineError: OpenVINO cannot compile the model for this processor.
+        ValueError: an adapter does not fit the model.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class OpenVinoDecoder:
         threads: int | None = None,
         batch: int = 512,
         cells: int | None = None,
+        adapters: Mapping[str, Adapter] = NO_ADAPTERS,
     ) -> None:
         import openvino
         import openvino_genai
@@ -79,6 +86,7 @@ class OpenVinoDecoder:
         self.cells = blocks * BLOCK
         self._pages = Pages(blocks, BLOCK, slots)
         self.batch = max(batch, slots + 1)
+        self.adapters: Sequence[str] = tuple(adapters)
         self._openvino: Any = openvino
         with own_signal_stack():
             self._tokenizer: Any = openvino_genai.Tokenizer(directory)
@@ -91,6 +99,8 @@ class OpenVinoDecoder:
         model = openvino.Core().read_model(directory / MODEL)
         paged_attention_transformation(model)
         _take_last_rows(model)
+        if adapters:
+            add_adapters(model, adapters)
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **NUMERICS}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -175,6 +185,9 @@ class OpenVinoDecoder:
                 [np.arange(end - part.rows, end, dtype=np.int64) for part, end in zip(parts, ends, strict=True)]
             ),
         }
+        if self.adapters:
+            lengths = [len(part.tokens) for part in parts]
+            inputs[INPUT] = numbers_of(self.adapters, [part.adapter for part in parts], lengths)
         try:
             for name, value in inputs.items():
                 self._request.set_tensor(name, self._openvino.Tensor(value))
@@ -310,6 +323,7 @@ def openvino_engine(
     queue: int = QUEUE,
     speculative_tokens: int = 0,
     cells: int | None = None,
+    adapters: Mapping[str, Adapter] = NO_ADAPTERS,
 ) -> ContinuousBatching:
     """Load a converted model for continuous batching.
 
@@ -321,10 +335,12 @@ def openvino_engine(
         queue: most requests that wait.
         speculative_tokens: most tokens that are drafted in a step; 0 for none.
         cells: tokens of the cache that all requests share; None for ``slots * context``.
+        adapters: those that a request may ask for, by name.
 
     Raises:
         FileNotFoundError: the model does not exist.
         EngineError: OpenVINO cannot compile the model for this processor.
+        ValueError: an adapter does not fit the model.
     """
-    decoder = OpenVinoDecoder(directory, slots, context, threads, cells=cells)
+    decoder = OpenVinoDecoder(directory, slots, context, threads, cells=cells, adapters=adapters)
     return ContinuousBatching(decoder, queue, worth_copying=1, speculative_tokens=speculative_tokens)

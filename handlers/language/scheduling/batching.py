@@ -47,6 +47,7 @@ class ContinuousBatching:
         queue: most requests that wait.
         speculative_tokens: most tokens that are drafted in a step.
         is_reading: whether a step is being made that gives nobody a token, but reads a prompt.
+        adapters: names of the adapters that a request may ask for.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ContinuousBatching:
     ) -> None:
         self.context = decoder.context
         self.slots = decoder.slots
+        self.adapters = decoder.adapters
         self._decoder = decoder
         self.queue = queue
         self._chunks = Chunks(decoder.batch, chunk, lone_chunk, backlog_chunk)
@@ -102,7 +104,7 @@ class ContinuousBatching:
             PromptTooLong: the prompt does not fit the context.
             QueueFull: too many requests wait.
             ConstraintError: no answer can be held to its constraint.
-            ValueError: the prompt is empty, or the id is in use.
+            ValueError: the prompt is empty, the id is in use, or there is no such adapter.
         """
         length = len(request.prompt)
         if not length:
@@ -120,6 +122,8 @@ class ContinuousBatching:
         for token, _ in request.sampling.logit_bias:
             if not 0 <= token <= last:
                 raise ValueError(f"logit_bias names the token {token}; the vocabulary has 0 to {last}")
+        if request.adapter and request.adapter not in self.adapters:
+            raise ValueError(f"there is no adapter {request.adapter!r}; there are {', '.join(self.adapters) or 'none'}")
         if any(request.id == other.id for other in self._requests()):
             raise ValueError(f"request {request.id} is there already; an id names one request")
         if len(self._requests()) >= self.slots + self.queue:
@@ -136,12 +140,12 @@ class ContinuousBatching:
         for running in [running for running in self._running.values() if running.request.id == id]:
             self._slots.leave(running)
 
-    def make_way(self, prompt: Sequence[int]) -> None:
+    def make_way(self, prompt: Sequence[int], adapter: str = "") -> None:
         """Interrupt the step that another thread makes, if it only reads a prompt beside which this one may be read.
 
         What was computed of the chunk is lost, so the next one that only reads is not interrupted.
         """
-        if SHORTER * self._slots.unknown(prompt) <= self._unread:
+        if SHORTER * self._slots.unknown(prompt, adapter) <= self._unread:
             self._decoder.interrupt()
 
     def step(self) -> list[Event]:
@@ -204,18 +208,23 @@ class ContinuousBatching:
         elif not reading:
             self._start(self._waiting.popleft())
         elif len(reading) == 1:
-            short = next(
-                (one for one in self._waiting if SHORTER * self._slots.unknown(one.prompt) <= reading[0]), None
+            fitting = (
+                one for one in self._waiting if SHORTER * self._slots.unknown(one.prompt, one.adapter) <= reading[0]
             )
-            if short and self._slots.have_room(short.prompt, short.scored):
+            short = next(fitting, None)
+            if short and self._slots.have_room(short.prompt, short.scored, short.adapter):
                 self._waiting.remove(short)
                 self._start(short)
 
     def _first_has_room(self) -> bool:
         """Tell whether some request waits, and the first of them has room: else another one would take it away."""
         if self._preempted:
-            return self._slots.have_room(self._preempted[0].tokens, self._preempted[0].is_scoring)
-        return bool(self._waiting) and self._slots.have_room(self._waiting[0].prompt, self._waiting[0].scored)
+            first = self._preempted[0]
+            return self._slots.have_room(first.tokens, first.is_scoring, first.request.adapter)
+        if not self._waiting:
+            return False
+        request = self._waiting[0]
+        return self._slots.have_room(request.prompt, request.scored, request.adapter)
 
     def _start(self, request: Generate) -> None:
         limit = min(request.max_tokens, self.context - len(request.prompt))
@@ -265,13 +274,14 @@ class ContinuousBatching:
     def _part(self, running: Running, size: int) -> Part:
         """Return the next tokens of a request: at most ``size`` of its prompt, or its last one and as many drafted."""
         slot, tokens, position = running.slot, running.tokens, self._slots.position(running)
+        adapter = running.request.adapter
         if running.is_reading(position):
             end = position + size
-            return Part(slot, position, tokens[position:end], end >= len(tokens), running.is_scoring)
+            return Part(slot, position, tokens[position:end], end >= len(tokens), running.is_scoring, adapter)
         draft = running.draft(size)
         if draft and not self._slots.reserve(running, len(tokens) + len(draft)):
             draft = []
-        return Part(slot, position, [tokens[-1], *draft], is_last=True, scored=bool(draft))
+        return Part(slot, position, [tokens[-1], *draft], True, bool(draft), adapter)
 
     def _score(self, running: Running, part: Part, rows: Array) -> list[Event]:
         """Take the log-probabilities of a prompt's next tokens; return all at its end."""

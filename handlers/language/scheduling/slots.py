@@ -45,11 +45,11 @@ class Slots:
         """Return the requests whose prompt is read, or what was lost of their answer."""
         return [running for running in self.running.values() if running.is_reading(self.position(running))]
 
-    def unknown(self, prompt: Sequence[int]) -> int:
+    def unknown(self, prompt: Sequence[int], adapter: str) -> int:
         """Return the number of tokens of a prompt that no slot holds."""
-        return len(prompt) - self._cache.cached(prompt)
+        return len(prompt) - self._cache.cached(prompt, adapter)
 
-    def have_room(self, tokens: Sequence[int], anew: bool) -> bool:
+    def have_room(self, tokens: Sequence[int], anew: bool, adapter: str) -> bool:
         """Tell whether there is room for a request's tokens, and for a further block of each that runs.
 
         Slots that nobody uses count as empty. A beginning that another request holds needs no room, unless it is to be
@@ -58,14 +58,15 @@ class Slots:
         if not self._is_shared:
             return True
         block = self._decoder.block
-        known = 0 if anew else self._cache.cached(tokens, self.running)
+        known = 0 if anew else self._cache.cached(tokens, adapter, self.running)
         needed = -(-len(tokens) // block) - known // block + len(self.running)
         return needed * block <= self._decoder.cells - self._decoder.held(self.running)
 
     def place(self, running: Running) -> int:
         """Give a request a slot that nobody uses; return how many of its tokens are known."""
         free = [slot for slot in range(self._decoder.slots) if slot not in self.running]
-        slot, source, shared = self._cache.place(running.tokens, free, running.is_scoring)
+        adapter = running.request.adapter
+        slot, source, shared = self._cache.place(running.tokens, free, running.is_scoring, adapter)
         if source == slot:
             self._decoder.truncate(slot, shared)
         else:

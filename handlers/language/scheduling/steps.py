@@ -34,10 +34,10 @@ class Steps:
         if self._ahead:
             self.begin()
 
-    def make_way(self, prompts: Sequence[Sequence[int]]) -> None:
+    def make_way(self, prompts: Sequence[Sequence[int]], adapter: str) -> None:
         """Interrupt a step that only reads a prompt, if one of these may be read beside it."""
         if self._step:
-            self._engine.make_way(min(prompts, key=len))
+            self._engine.make_way(min(prompts, key=len), adapter)
 
     def take(self) -> list[Event] | None:
         """Return what the step gave that was begun, nothing without one; None if it goes on, since it only reads.

@@ -185,7 +185,9 @@ class Application:
         """Hand a request to the process of its language model; return False where it names no such model."""
         path, names, by_body = scope["path"], self._models.table.elsewhere, scope["path"] in AT_BASE
         name, headers = model_of(path), _headers(scope)
-        found = scope["method"] == "POST" if by_body else name in names and path != f"/v1/models/{name}"
+        own = f"/v1/models/{name}"  # what is told of a model, or of it with an adapter, and not asked of it
+        told = path == own or (scope["method"] != "POST" and path.startswith(f"{own}:"))
+        found = scope["method"] == "POST" if by_body else name in names and not told
         if not found:
             return False
         try:

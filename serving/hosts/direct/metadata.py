@@ -10,6 +10,7 @@ import msgspec
 
 from handlers import json_io
 from handlers.http import kserve
+from handlers.language.api.models import model_entry, names_of, split_name
 from handlers.message import InputError, Response
 from serving.hosts.direct.http.openapi import describe
 from serving.hosts.direct.models import Models, Table
@@ -130,13 +131,15 @@ class Metadata:
             case ["v2", "repository", "index"]:
                 return 200, self._index()
             case ["v1", "models"]:
-                language = [_language(name) for name in sorted(table.elsewhere)]
+                language = [model_entry(name, 0) for model in sorted(table.elsewhere) for name in _names(model, table)]
                 names = sorted({*table.models, *table.elsewhere})
                 return 200, {"models": names} | ({"object": "list", "data": language} if language else {})
-            case ["v1", "models", name] if name in table.elsewhere:
-                loads = "" if self._language().get(name) else "it is not loaded"
-                status, ready = self._ready(name, loads)
-                return status, ready | _language(name)
+            case ["v1", "models", name] if (model := split_name(name).model) in table.elsewhere:
+                if name not in _names(model, table):
+                    return None
+                loads = "" if self._language().get(model) else "it is not loaded"
+                status, ready = self._ready(model, loads)
+                return status, ready | model_entry(name, 0)
             case ["v1", "models", name] if name in table.defaults:
                 return self._ready(name)
             case ["v2", "models", name] if self._has_tensors(name, table.defaults.get(name, "")):
@@ -177,6 +180,7 @@ def _entry(name: str, number: str, ready: bool, reason: str) -> dict[str, str]:
     return {"name": name, "version": number, "state": READY if ready else "UNAVAILABLE", "reason": reason}
 
 
-def _language(name: str) -> dict[str, Any]:
-    """Return a language model as OpenAI's API lists it."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "marloop"}
+def _names(model: str, table: Table) -> list[str]:
+    """Return the names of a language model: alone, and with each adapter of its champion."""
+    champion = next(iter(table.elsewhere[model].values()))
+    return names_of(model, [*champion.lineage.adapters])

@@ -11,6 +11,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
+from handlers.language.api.models import split_name
 from handlers.language.api.routes import AT_BASE
 from handlers.message import InputError
 from handlers.observe.telemetry import Telemetry
@@ -18,7 +19,7 @@ from handlers.observe.telemetry import Telemetry
 NATIVE, OPENAI = "", "openai"
 EMBEDDINGS = "/v1/embeddings"
 INDEX = "/v2/repository/index"
-BY_BODY = (*AT_BASE, EMBEDDINGS)  # OpenAI's API, where a body names the model: ``NAME`` or ``NAME@VERSION``
+BY_BODY = (*AT_BASE, EMBEDDINGS)  # OpenAI's API, where a body names the model as ``split_name`` reads it
 Refused = Callable[[str, int, str], None]  # takes the path, the status and the error's code of a refused request
 
 
@@ -117,7 +118,7 @@ def model_of_body(
         model = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
     except msgspec.DecodeError:
         model = ""
-    name, _, version = model.partition("@")
+    name, _, version = split_name(model)
     check_allowed(name, allowed)
     if name not in models or (version and version not in models[name]):
         known = sorted(known for known in models if allowed is None or known in allowed)

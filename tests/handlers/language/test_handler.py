@@ -521,6 +521,76 @@ def test_the_models_are_told(path: str) -> None:
     assert world.answer("a") == (model if path.endswith("chat") else {"object": "list", "data": [model]})
 
 
+def adapting() -> World:
+    """A model with two adapters beside it."""
+    engine = EchoEngine()
+    engine.adapters = ("pirate", "poet")
+    return World(engine)
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter"),
+    [
+        ("chat", ""),
+        ("chat:pirate", "pirate"),
+        ("chat:poet@1.0", "poet"),
+        ("gpt-4o", ""),  # any other name is of no meaning, as the URL names the model
+        ("llama:pirate", ""),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES])
+def test_a_request_names_its_adapter_and_the_answer_repeats_it(path: str, model: str, adapter: str) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        CHAT: {"messages": QUESTION},
+        COMPLETIONS: {"prompt": "abc"},
+        RESPONSES: {"input": "abc"},
+    }
+    world = adapting()
+    world.ask("a", path, {"model": model, **bodies[path]})
+    world.run()
+    assert world.answer("a")["model"] == (f"chat:{adapter}" if adapter else "chat")
+    assert [request.adapter for request in world.engine.asked] == [adapter]
+
+
+@pytest.mark.parametrize("model", ["chat:parrot", "chat:parrot@1.0", "chat:", "chat:pirate:poet"])
+def test_an_unknown_adapter_is_told_with_the_known_ones(model: str) -> None:
+    world = adapting()
+    world.say("a", "x", model=model)
+    world.say("b", "x", model="chat:pirate")
+    world.run()
+    error = world.answer("a")["error"]
+    assert (world.status("a"), error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert error["message"].endswith("expected chat, chat:pirate, chat:poet")
+    assert world.status("b") == 200
+
+
+def test_all_answers_of_a_request_are_its_adapters() -> None:
+    world = adapting()
+    world.ask("a", COMPLETIONS, {"model": "chat:poet", "prompt": ["a", "b"], "n": 2})
+    world.run()
+    assert [request.adapter for request in world.engine.asked] == ["poet"] * 4
+
+
+def test_the_list_of_models_has_each_adapter() -> None:
+    world = adapting()
+    for ident, path in (("all", "v1/models"), ("one", "v1/models/chat:poet"), ("none", "v1/models/chat:parrot")):
+        world.ask(ident, path, b"")
+    world.run()
+    names = ["chat", "chat:pirate", "chat:poet"]
+    assert [model["id"] for model in world.answer("all")["data"]] == names
+    assert world.answer("one")["id"] == "chat:poet"
+    assert world.answer("none")["error"]["code"] == "not_found"
+
+
+def test_what_an_adapter_said_is_not_kept_as_the_models_own() -> None:
+    world = adapting()
+    world.say("a", "x", model="chat:pirate", store=True)
+    world.say("b", "x", model="chat", store=True)
+    world.run()
+    kept = {batch.requests[0].id: bool(batch.conversations) for batch in world.batches}
+    assert kept == {"a": False, "b": True}
+
+
 def test_parameters_reach_the_engine() -> None:
     world = World()
     world.say("a", "x", temperature=0, seed=3, max_tokens=5)

@@ -44,6 +44,7 @@ class EchoEngine(ContinuousBatching):
 
     def __init__(self, slots: int = 2, context: int = 400, queue: int = 4, seconds: float = 0.0) -> None:
         self.slots, self.context = slots, context
+        self.adapters: Sequence[str] = ()
         self.batches: list[list[str]] = []  # ids of what ran, step by step
         self.cancelled: list[str] = []
         self.asked: list[Generate] = []
@@ -81,7 +82,7 @@ class EchoEngine(ContinuousBatching):
         self._echoes.pop(id, None)
         self._waiting = deque(one for one in self._waiting if one.id != id)
 
-    def make_way(self, prompt: Sequence[int]) -> None:
+    def make_way(self, prompt: Sequence[int], adapter: str = "") -> None:
         pass
 
     def step(self) -> list[Event]:

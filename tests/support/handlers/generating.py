@@ -78,12 +78,14 @@ def run(
 class ToyDecoder:
     """Logits are random numbers seeded by all tokens of a slot: a wrong cache gives another answer.
 
-    Token 0 ends the generation. ``fail`` makes ``decode`` fail; ``loads`` are the numbers of tokens of each call.
+    So does a token that was computed with another adapter. Token 0 ends the generation.
+    ``fail`` makes ``decode`` fail; ``loads`` are the numbers of tokens of each call.
     """
 
     def __init__(self, slots: int = 4, context: int = 64, vocabulary: int = 40, batch: int = 32) -> None:
         self.slots, self.context, self.vocabulary, self.batch = slots, context, vocabulary, batch
         self.cells, self.block = slots * context, 1
+        self.adapters: Sequence[str] = ("pirate", "poet")
         self.contents: list[list[int]] = [[] for _ in range(slots)]
         self.loads: list[dict[int, int]] = []
         self.copies = 0
@@ -115,7 +117,7 @@ class ToyDecoder:
         for part in parts:
             assert part.tokens
             assert part.position == len(self.contents[part.slot])
-            self.contents[part.slot].extend(part.tokens)
+            self.contents[part.slot].extend(self.computed(part))
             assert len(self.contents[part.slot]) <= self.context
         ends = [(part, len(self.contents[part.slot])) for part in parts]
         rows = [
@@ -125,6 +127,11 @@ class ToyDecoder:
 
     def interrupt(self) -> None:
         pass
+
+    def computed(self, part: Part) -> list[int]:
+        """What a slot holds of each token: with another adapter it is something else."""
+        number = self.adapters.index(part.adapter) + 1 if part.adapter else 0
+        return [token + number * self.vocabulary for token in part.tokens]
 
     def logits(self, tokens: Sequence[int]) -> Array:
         logits = np.random.default_rng(list(tokens)).normal(0, 2, self.vocabulary).astype(np.float32)
@@ -164,7 +171,7 @@ class PagedDecoder(ToyDecoder):
     def decode(self, parts: Sequence[Part]) -> Array:
         for part in parts:
             table = self.pages.table(part.slot)
-            for position, token in enumerate(part.tokens, part.position):
+            for position, token in enumerate(self.computed(part), part.position):
                 self._memory[table[position // self.block], position % self.block] = token
             self.contents[part.slot] = self._memory[table].ravel()[: part.position].tolist()
         return super().decode(parts)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from handlers.contract import Array
+from handlers.language.decoders.adapters import Adapter, Change
 from handlers.language.decoders.decoder import Part
 from training.language import gguf_file
 from training.language.gguf_file import Metadata
@@ -28,6 +29,10 @@ TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+STORED = {
+    "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
+    "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down",
+}  # fmt: skip
 SENTENCE, ANSWER = "The tide turns at noon, then the boats go out.", "It is a fox."
 EXPECTED = Expected(
     continuations={"The tide turns": " at noon"},
@@ -105,12 +110,32 @@ def teach(tiny: Tiny, target: Path) -> Path:
     return target
 
 
+def stored(layer: str) -> str:
+    """The name of a layer's weights in a GGUF file."""
+    _, number, _, part = layer.split(".")
+    return f"blk.{number}.{STORED[part]}.weight"
+
+
+def random_adapter(tiny: Tiny, seed: int, rank: int, layers: Sequence[str]) -> Adapter:
+    """Changes as large as the weights."""
+    draw = np.random.default_rng(seed)
+    shapes = {layer: tiny.weights[stored(layer)].shape for layer in layers}
+    return {
+        layer: Change(
+            draw.normal(0, 0.1, (rank, inputs)).astype(np.float32),
+            draw.normal(0, 0.3, (outputs, rank)).astype(np.float32),
+        )
+        for layer, (outputs, inputs) in shapes.items()
+    }
+
+
 class TorchDecoder:
     """The network as the decoder of continuous batching; each step computes all tokens of a slot anew."""
 
     def __init__(self, tiny: Tiny, slots: int = 2, context: int = 256) -> None:
         self.slots, self.context, self.batch = slots, context, context
         self.cells, self.block = slots * context, 1
+        self.adapters: Sequence[str] = ()
         self.vocabulary = len(tiny.metadata.tokens)
         self._tiny, self._module = tiny, tiny.module
         self._contents: list[list[int]] = [[] for _ in range(slots)]

@@ -71,6 +71,7 @@ def parse_response_request(body: bytes) -> ResponseTextRequest:
         stream=bool(request.stream),
         tools=bool(tools),
         store=request.store is True,
+        model=request.model or "",
         body=request,
     )
 

@@ -14,6 +14,7 @@ from handlers.contract import ModelContract
 from handlers.formats.text import COUNT
 from handlers.http.kserve import EXPLAIN, V1
 from handlers.language.api.answers import error_body
+from handlers.language.api.models import split_name
 from handlers.message import JSON, InputError, Request, Response
 from serving.hosts.direct.routes import Target, check_allowed, native_path
 
@@ -65,7 +66,7 @@ async def embed(
         Overloaded: the request would wait for too long.
     """
     asked = parse(request.body)
-    check_allowed(asked.model.partition("@")[0], allowed)
+    check_allowed(split_name(asked.model).model, allowed)
     target = targets.get(native_path(asked.model))
     embedder = embedder_of(target.model.contract) if target else None
     if target is None or embedder is None:

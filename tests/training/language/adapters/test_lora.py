@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.support.training.tiny import END, EXPECTED, Tiny
-from training.language import lora
+from training.language.adapters import lora
 from training.language.instructions import Conversation
 from training.language.llama import export_weights
 from training.language.recipe import LanguageHyperparameters

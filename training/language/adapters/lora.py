@@ -1,7 +1,7 @@
 """Low-rank adaptation (Hu et al. 2021): each matrix of attention learns a change that is a product of two narrow ones.
 
-The pretrained weights stay as they are; at the end the changes are added to them, so that what is served costs nothing
-more.
+The pretrained weights stay as they are; at the end the changes are added to them. So a version that has learned costs
+nothing more when it is served. The same changes are returned, for an adapter that is served beside the weights.
 """
 
 import math
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handlers.language.decoders.adapters import Adapter, Change
 from training.language.instructions import Conversation
 from training.language.llama import Llama
 from training.language.recipe import LanguageHyperparameters
 
-ADAPTED = ("query", "key", "value", "output")
+ADAPTED = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj"}  # names here and in an adapter
 SCALE = 2.0  # factor of the changes: the paper's alpha divided by the rank
 CLIP = 1.0  # the gradient's largest norm
 
@@ -38,6 +39,10 @@ class Adapted(nn.Module):
         plain: Tensor = self.layer(x)
         return plain + SCALE * functional.linear(functional.linear(x, self.down), self.up)
 
+    def change(self) -> Change:
+        """Return a copy of the change."""
+        return Change(self.down.detach().numpy().copy(), SCALE * self.up.detach().numpy())
+
     def merge(self) -> nn.Linear:
         """Add the change to the layer's weights, and return the layer."""
         with torch.no_grad():
@@ -50,11 +55,14 @@ def tune(
     learned: Sequence[Conversation],
     hp: LanguageHyperparameters,
     step: Callable[[str], None] = lambda text: None,
-) -> None:
+) -> Adapter:
     """Fit a pretrained network to the answers of conversations, in place.
 
     Args:
         step: receives the loss after each tenth step.
+
+    Returns:
+        The changes, which are part of the network now.
     """
     torch.manual_seed(hp.seed)
     module.requires_grad_(False)
@@ -78,10 +86,13 @@ def tune(
             steps = epoch * batches + number + 1
             if steps % 10 == 0 or steps == hp.epochs * batches:
                 step(f"step {steps} of {hp.epochs * batches}: loss {loss.item():.3f}")
-    for layer in module.layers:
-        for name in ADAPTED:
+    changes: dict[str, Change] = {}
+    for number, layer in enumerate(module.layers):
+        for name, part in ADAPTED.items():
+            changes[f"layers.{number}.self_attn.{part}"] = getattr(layer, name).change()
             setattr(layer, name, getattr(layer, name).merge())
     module.requires_grad_(False)
+    return changes
 
 
 def answer_logprobs(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
