@@ -46,7 +46,9 @@ def test_every_parameter_is_understood() -> None:
         response_format={"type": "text"},
     )
     sampling = Sampling(0.5, 0.9, 40, -2, 2, -1, 3)
-    assert asked == requests.TextRequest("chat", [HI], 9, ["a", "b"], sampling, stream=True, include_usage=True)
+    assert asked == requests.TextRequest(
+        "chat", [HI], 9, ["a", "b"], sampling, stream=True, include_usage=True, model="gpt-4o"
+    )
 
 
 def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
