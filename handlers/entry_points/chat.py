@@ -36,6 +36,8 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
+from handlers.language.api.defaults import FILE as DEFAULTS
+from handlers.language.api.defaults import read_defaults
 from handlers.language.api.routes import protocol
 from handlers.language.decoders.adapters import read_adapters
 from handlers.language.handler import PATIENCE, ChatHandler
@@ -96,7 +98,8 @@ class ChatService(Worker):
         short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
         patience = PATIENCE if short else 0
         news = NEWS if short or "ts" not in sys.modules else None  # else every turn gives each request a part
-        self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread, news)
+        defaults = read_defaults(unpacked.directory / "assets" / DEFAULTS)
+        self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread, news, defaults)
         self.handler.check_example()
         if self.capture:
             self.capture.start()

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from handlers.language.api.defaults import Defaults
 from handlers.language.api.models import ModelNames
 from handlers.language.api.requests import TextRequest
 from handlers.language.api.routes import parse_request, too_long
@@ -44,6 +45,7 @@ class Arrivals:
     Args:
         names: of the model and its adapters.
         engine: is asked for nothing that it does not allow while it makes a step.
+        defaults: of the model, for what a request leaves out.
         clock: seconds since the epoch.
         timer: a monotonic clock in s.
     """
@@ -53,10 +55,11 @@ class Arrivals:
         names: ModelNames,
         engine: ContinuousBatching,
         prompts: Prompts,
+        defaults: Defaults,
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
-        self._names = names
+        self._names, self._defaults = names, defaults
         self._engine, self._prompts, self._clock, self._timer = engine, prompts, clock, timer
 
     def parse(self, request: Request, path: str) -> Arrival:
@@ -69,12 +72,12 @@ class Arrivals:
             InputError: it has a fault.
         """
         received, started = self._clock(), self._timer()
-        asked = parse_request(request, path)
+        asked = self._defaults.of(parse_request(request, path))
         number, most = len(asked.prompts) * asked.n, self._engine.slots + self._engine.queue
         if number > most:
             place = "$.n" if asked.n > 1 else "$.prompt"
             raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
-        prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
+        prompts = [self._prompts.tokens(prompt, asked.path(i), asked.goes_on) for i, prompt in enumerate(asked.prompts)]
         prediction = self._prompts.prediction(asked.prediction)
         adapter = self._names.adapter_of(asked.model)
         decode = self._timer() - started

@@ -21,6 +21,7 @@ from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language.api.answers import Reason, usage
+from handlers.language.api.defaults import NO_DEFAULTS, Defaults
 from handlers.language.api.models import ModelNames
 from handlers.language.api.routes import (
     DETOKENIZE,
@@ -68,6 +69,7 @@ class ChatHandler:
             None for a step only when ``handle`` is called.
         news: seconds after which ``handle`` returns from a step that only reads a prompt, to be told of new requests;
             None to wait for its end.
+        defaults: of the model, for what a request leaves out; the contract's example is asked without them.
         clock: seconds since the epoch.
         timer: a monotonic clock in s.
     """
@@ -82,13 +84,14 @@ class ChatHandler:
         patience: float = PATIENCE,
         executor: Executor | None = None,
         news: float | None = NEWS,
+        defaults: Defaults = NO_DEFAULTS,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.contract = contract
         self._engine, self._template, self._prompts = engine, template, Prompts(engine, template)
         self._names = ModelNames(contract.name, engine.adapters, int(clock()))
-        self._arrivals = Arrivals(self._names, engine, self._prompts, clock, timer)
+        self._arrivals = Arrivals(self._names, engine, self._prompts, defaults, clock, timer)
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor

@@ -24,11 +24,12 @@ class Prompts:
     def __init__(self, engine: ContinuousBatching, template: ChatTemplate) -> None:
         self._engine, self._template = engine, template
 
-    def tokens(self, prompt: Prompt, path: str) -> list[int]:
+    def tokens(self, prompt: Prompt, path: str, goes_on: bool = False) -> list[int]:
         """Return the tokens of a prompt.
 
         Args:
             path: its place in the request.
+            goes_on: whether the answer goes on with the last message of a conversation.
 
         Raises:
             InputError: it is empty, or too long.
@@ -45,7 +46,7 @@ class Prompts:
                 raise InputError("empty", "the prompt is empty", path, "tokens")
             return tokens
         self._check(sum(len(message["content"]) for message in messages), path)
-        return self._template.tokens(messages, path)
+        return self._template.tokens(messages, path, goes_on)
 
     def prediction(self, text: str) -> list[int]:
         """Return the tokens of what an answer probably says, as far as the context could hold them."""
@@ -60,7 +61,7 @@ class Prompts:
             InputError: the body has another form, or its prompt is empty or too long.
         """
         asked = tokens.tokenize(body)
-        numbers = self.tokens(asked.prompt, asked.path)
+        numbers = self.tokens(asked.prompt, asked.path, asked.goes_on)
         pieces = [self._engine.piece(token).decode("utf-8", "replace") for token in numbers] if asked.pieces else None
         answer = {"count": len(numbers), "max_model_len": self._engine.context, "tokens": numbers, "token_strs": pieces}
         return msgspec.json.encode(answer)

@@ -50,7 +50,9 @@ class ChatTemplate:
         }
         self._control = re.compile("|".join(map(re.escape, sorted(names))) or r"(?!)")
 
-    def tokens(self, messages: Sequence[Mapping[str, str]], path: str = "$.messages") -> list[int]:
+    def tokens(
+        self, messages: Sequence[Mapping[str, str]], path: str = "$.messages", goes_on: bool = False
+    ) -> list[int]:
         """Return the tokens of a conversation and of the beginning of the answer.
 
         Only the template's own control tokens become control tokens: ``<|im_end|>`` in a message is text. All other
@@ -59,6 +61,7 @@ class ChatTemplate:
         Args:
             messages: ``role`` and ``content`` of each.
             path: JSON path of the messages in the request.
+            goes_on: whether the last message is the beginning of the answer, which nothing ends.
 
         Raises:
             InputError: the template refuses the conversation, or fails on it.
@@ -66,7 +69,7 @@ class ChatTemplate:
         mark = secrets.token_hex(16)  # no message can contain it
         marked = [{**message, "content": f"{mark}<{message['content']}{mark}>"} for message in messages]
         try:
-            text = self._template.render(messages=marked, add_generation_prompt=True)
+            text = self._template.render(messages=marked, add_generation_prompt=not goes_on)
         except (TemplateError, TypeError, ValueError) as error:
             fault = str(error) if isinstance(error, RefusedError) else "the model's template fails on this conversation"
             raise InputError("invalid_parameter", fault, path, "a conversation for this model") from error
@@ -75,7 +78,12 @@ class ChatTemplate:
             mark in part for part in parts
         ):  # otherwise a message that was cut could pass for the template's own text
             raise InputError("internal", "the chat template cuts what was written", path)
-        return self._joined(parts[::2], parts[1::2])
+        own, contents = parts[::2], parts[1::2]
+        if goes_on:
+            if not contents or contents[-1] != messages[-1]["content"]:
+                raise InputError("invalid_parameter", "the model's template does not end with the last message", path)
+            own[-1] = ""
+        return self._joined(own, contents)
 
     def _joined(self, own: Sequence[str], contents: Sequence[str]) -> list[int]:
         """Return the tokens of the template's own texts and the messages' contents, in turn."""

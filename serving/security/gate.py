@@ -20,7 +20,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ALLOWED = "marloop.models"  # of a scope: names of the only models that its key is for
-OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready"})
+OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 KEY_HEADERS = (b"authorization", b"x-api-key")
 _SHOWN = tuple(str(name, "ascii") for name in KEY_HEADERS)
 

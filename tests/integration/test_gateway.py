@@ -167,3 +167,7 @@ def received(connection: socket.socket) -> bytes:
 
 def statuses(answers: str) -> list[int]:
     return [int(status) for status in re.findall(r"HTTP/1\.[01] (\d{3})", answers)]
+
+
+def test_health_is_told_as_servers_of_language_models_tell_it(gateway: tuple[str, int]) -> None:
+    assert httpx.get(f"http://localhost:{gateway[1]}/health").json() == {"status": "Healthy"}

@@ -11,6 +11,15 @@ from training.data import DataError
 QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # by name, the value of the key general.file_type
 CONTROL = 3  # type of the tokens that are no text
 
+# What a file calls the members of ``generation_config.json`` (gguf's constants, "general.sampling").
+SAMPLING = {
+    "temperature": "temp",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -57,6 +66,7 @@ class Header:
     Attributes:
         context: length in tokens of the sequences in training.
         template: Jinja template of conversations.
+        sampling: its makers' defaults by their names in ``generation_config.json``.
     """
 
     architecture: str
@@ -64,6 +74,7 @@ class Header:
     context: int
     template: str
     license: str
+    sampling: Mapping[str, Any]
 
 
 def read_header(path: Path) -> Header:
@@ -88,6 +99,11 @@ def read_header(path: Path) -> Header:
         context=int(at(f"{architecture}.context_length", "the tokens that it was trained on")),
         template=str(at("tokenizer.chat_template", "by which conversations are written; an instruct model has one")),
         license=str(license.contents()) if license else "",
+        sampling={
+            name: reader.fields[f"general.sampling.{key}"].contents()
+            for name, key in SAMPLING.items()
+            if f"general.sampling.{key}" in reader.fields
+        },
     )
 
 

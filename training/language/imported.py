@@ -13,6 +13,8 @@ import msgspec
 
 from handlers.contract.model_card import Evaluation, Imported, Lineage
 from handlers.entry_points.chat import MODEL, ChatService
+from handlers.language.api.defaults import FILE as GENERATION
+from handlers.language.api.defaults import Defaults, read_defaults
 from handlers.language.decoders.decoder import Decoder
 from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
@@ -59,7 +61,7 @@ def bring_language(
     """
     engine = engines.choose(None)
     header = read_header(file)
-    request = _request(options.example)
+    request, defaults = _request(options.example), _defaults(file, header)
     serving = LanguageServing()
     serving = replace(serving, context=min(serving.context, header.context))
     step(f"reading {header.architecture}, {header.parameters:,} parameters, for {engine}")
@@ -101,7 +103,7 @@ def bring_language(
         except RuntimeError as error:
             raise DataError(f"{error}; give another request: --example") from error
         opened.close()
-        pack = packing(engine, folder, header.template, f"imported from {file.name}", serving)
+        pack = packing(engine, folder, header.template, f"imported from {file.name}", serving, defaults)
     return _registered(draft, pack, registry, options)
 
 
@@ -181,6 +183,19 @@ def _request(path: Path | None) -> dict[str, Any]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
         raise DataError(f"{path} is no request in JSON: {error}") from error
+
+
+def _defaults(file: Path, header: Header) -> Defaults:
+    """Return the defaults that a model's makers publish: in a file beside it, or else in its header.
+
+    Raises:
+        DataError: one of them is out of its range.
+    """
+    beside = file.parent / GENERATION
+    try:
+        return read_defaults(beside) if beside.exists() else msgspec.convert(header.sampling, Defaults)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the defaults that {file.name} comes with cannot be taken: {error}") from error
 
 
 def _lineage(file: Path, header: Header, engine: Engine) -> Lineage:

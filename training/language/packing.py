@@ -8,6 +8,8 @@ import msgspec
 
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.language.api.defaults import FILE as GENERATION
+from handlers.language.api.defaults import NO_DEFAULTS, Defaults
 from handlers.language.handler import ChatHandler
 from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import FILE as TEMPLATE
@@ -65,15 +67,23 @@ def handler_settings(engine: Engine, serving: LanguageServing) -> dict[str, Any]
 
 
 def packing(
-    engine: Engine, folder: Path, template: str, description: str, serving: LanguageServing
+    engine: Engine,
+    folder: Path,
+    template: str,
+    description: str,
+    serving: LanguageServing,
+    defaults: Defaults = NO_DEFAULTS,
 ) -> Callable[[ModelContract], bytes]:
     """Return a function that packs an engine's files with a complete contract.
 
     Args:
         folder: as ``engines.prepare`` leaves it; it is read now.
+        defaults: of its makers, for what a request leaves out.
     """
     files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
     files[f"{ASSETS}/{TEMPLATE}"] = template.encode()
+    if defaults != NO_DEFAULTS:
+        files[f"{ASSETS}/{GENERATION}"] = msgspec.json.encode(defaults)
     config = _config(serving, handler_settings(engine, serving))
 
     def pack(contract: ModelContract) -> bytes:

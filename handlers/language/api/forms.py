@@ -111,11 +111,15 @@ class ChatRequest(OpenAI, kw_only=True):
     parallel_tool_calls: bool | None = None
     prediction: Prediction | None = None
     store: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A body of vLLM's ``/tokenize``: a prompt or a conversation."""
 
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None

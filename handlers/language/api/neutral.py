@@ -60,7 +60,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_headers": _EMPTY,
 }
 # A conversation may be kept where its client says so.
-CHAT = {name: values for name, values in NEUTRAL.items() if name != "store"} | {"echo": _OFF}
+_OFFERED = ("store", "add_generation_prompt", "continue_final_message")  # of a conversation
+CHAT = {name: values for name, values in NEUTRAL.items() if name not in _OFFERED} | {"echo": _OFF}
 # Completions have no tools and no prediction.
 COMPLETION = NEUTRAL | {
     "tools": _EMPTY,

@@ -5,7 +5,7 @@ URL names the model, and ``model`` at most one of its adapters.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from handlers.language.api.forms import (
     NativeRequest,
     OpenAI,
     Parameters,
+    TokenizeRequest,
     describe,
 )
 from handlers.language.api.neutral import CHAT, COMPLETION, members_of
@@ -31,6 +32,7 @@ Kind = Literal["chat", "completion", "response", "native"]
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 MOST_STOPS = 32  # OpenAI takes 4, vLLM any number; tasks of lm-eval have up to a dozen
 MOST_BIASES = 300  # as OpenAI
+DEFAULTED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # for which a model may have defaults
 _PATHS = {"chat": "$.messages", "response": "$.input"}  # of a conversation, by the kind of its request
 
 
@@ -52,6 +54,8 @@ class TextRequest:
         prediction: a text of which the answer probably has much; empty for none.
         store: whether the client allows that the conversation is kept.
         model: named by the body; empty where it names none.
+        goes_on: whether the answer goes on with the conversation's last message.
+        unset: parameters of the choice of tokens that the client left out, of those that a model may have defaults for.
     """
 
     kind: Kind
@@ -67,6 +71,8 @@ class TextRequest:
     prediction: str = ""
     store: bool = False
     model: str = ""
+    goes_on: bool = False
+    unset: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def scored(self) -> bool:
@@ -91,7 +97,12 @@ def native(body: bytes) -> TextRequest:
     """
     parameters = json_io.decode_strictly(_NATIVE, body, describe(NativeRequest))
     return TextRequest(
-        "native", [parameters.prompt], parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
+        "native",
+        [parameters.prompt],
+        parameters.max_tokens,
+        _stops(parameters),
+        _sampling(parameters, None),
+        unset=unset(parameters),
     )
 
 
@@ -118,6 +129,7 @@ def completion(body: bytes) -> TextRequest:
         n=_answers(parameters, len(prompts)),
         echo=bool(parameters.echo),
         model=parameters.model or "",
+        unset=unset(parameters),
     )
 
 
@@ -141,6 +153,10 @@ def chat(body: bytes) -> TextRequest:
     if tools:
         parallel = parameters.parallel_tool_calls is not False
         messages, sampling = with_tools(messages, sampling, tools, parameters.tool_choice, parallel)
+    continues = goes_on(parameters, messages)
+    if continues and sampling.constraint:
+        message = "an answer that is held to a form, or may call tools, begins with itself"
+        raise InputError("invalid_parameter", message, "$.continue_final_message", "neither a format nor tools")
     return TextRequest(
         "chat",
         [messages],
@@ -154,7 +170,35 @@ def chat(body: bytes) -> TextRequest:
         prediction=text_of(parameters.prediction.content) if parameters.prediction else "",
         store=parameters.store is True,
         model=parameters.model or "",
+        goes_on=continues,
+        unset=unset(parameters),
     )
+
+
+def goes_on(parameters: ChatRequest | TokenizeRequest, messages: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether an answer goes on with the last message of a conversation, as vLLM's parameters say.
+
+    Raises:
+        InputError: they contradict each other, or the last message is none of the assistant.
+    """
+    if not parameters.continue_final_message:
+        if parameters.add_generation_prompt is False:
+            message = "without the beginning of an answer the conversation must end with one"
+            expected = "continue_final_message: true beside it"
+            raise InputError("unsupported_value", message, "$.add_generation_prompt", expected)
+        return False
+    if parameters.add_generation_prompt:
+        message = "the answer either begins anew or goes on with the last message"
+        raise InputError("invalid_parameter", message, "$.continue_final_message", "one of the two")
+    if messages[-1]["role"] != "assistant":
+        message = f"the last message is of the role {messages[-1]['role']}"
+        raise InputError("invalid_parameter", message, "$.continue_final_message", "a last message of the assistant")
+    return True
+
+
+def unset(parameters: msgspec.Struct) -> frozenset[str]:
+    """Return the parameters in ``DEFAULTED`` that a body leaves out."""
+    return frozenset(name for name in DEFAULTED if getattr(parameters, name, None) is None)
 
 
 def with_tools(

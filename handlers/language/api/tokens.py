@@ -7,8 +7,8 @@ import msgspec
 from handlers import json_io
 from handlers.language.api.conversations import conversation, plain
 from handlers.language.api.forms import DetokenizeRequest, TokenizeRequest, describe
-from handlers.language.api.neutral import NEUTRAL, members_of
-from handlers.language.api.requests import Prompt
+from handlers.language.api.neutral import CHAT, members_of
+from handlers.language.api.requests import Prompt, goes_on
 from handlers.message import InputError
 
 _DETOKENIZE = msgspec.json.Decoder(DetokenizeRequest)
@@ -20,11 +20,13 @@ class Tokenize(NamedTuple):
     Attributes:
         path: JSON path of the prompt.
         pieces: whether the text of each token is wanted too.
+        goes_on: whether an answer would go on with the last message.
     """
 
     prompt: Prompt
     path: str
     pieces: bool
+    goes_on: bool = False
 
 
 def tokenize(body: bytes) -> Tokenize:
@@ -33,7 +35,7 @@ def tokenize(body: bytes) -> Tokenize:
     Raises:
         InputError: the body has another form.
     """
-    members = plain(members_of(body, NEUTRAL))
+    members = plain(members_of(body, CHAT))
     parameters = json_io.convert(members, TokenizeRequest, describe(TokenizeRequest))
     if (parameters.prompt is None) == (parameters.messages is None):
         raise InputError("invalid_parameter", "one of prompt and messages is needed", "$", "prompt or messages")
@@ -42,7 +44,8 @@ def tokenize(body: bytes) -> Tokenize:
         return Tokenize(parameters.prompt or "", "$.prompt", pieces)
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
-    return Tokenize(conversation(parameters.messages), "$.messages", pieces)
+    messages = conversation(parameters.messages)
+    return Tokenize(messages, "$.messages", pieces, goes_on(parameters, messages))
 
 
 def detokenize(body: bytes) -> list[int]:

@@ -112,7 +112,7 @@ class Metadata:
         """Return the status and body of a GET; None if nothing is there."""
         table = self._table
         match path.strip("/").split("/"):
-            case ["ping"]:
+            case ["ping"] | ["health"]:
                 return 200, {"status": "Healthy"}
             case ["openapi.json"]:
                 contracts = {

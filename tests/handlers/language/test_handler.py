@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from handlers.batch import Batch
 from handlers.contract import Example
 from handlers.language.api.answers import usage
+from handlers.language.api.defaults import Defaults
 from handlers.language.api.requests import completion
 from handlers.language.api.routes import answer_of
 from handlers.language.generation import Finished, Token
@@ -821,6 +822,10 @@ def test_tokens_of_a_text_and_their_text_are_told(world: World) -> None:
     assert world.answer("a") == {"count": 7, "max_model_len": 400, "tokens": tokens, "token_strs": pieces}
     conversation = world.answer("b")
     assert (conversation["tokens"][0], conversation["token_strs"], conversation["count"]) == (START, None, 22)
+    begun = [*QUESTION, {"role": "assistant", "content": "It is"}]
+    world.ask("goes on", "tokenize", {"messages": begun, "continue_final_message": True})
+    world.run()
+    assert world.answer("goes on")["tokens"] == [*conversation["tokens"], *b"It is"]
     world.ask("c", "detokenize", {"model": "chat", "tokens": tokens})
     world.ask("d", "detokenize", {"tokens": [195]})
     world.run()
@@ -911,3 +916,17 @@ def test_an_answer_of_the_api_can_be_its_next_question(world: World) -> None:
     world.ask("b", CHAT, {"messages": [answer | {"annotations": None, "tool_calls": []}, *QUESTION], "tools": None})
     world.run()
     assert world.answer("b")["choices"][0]["message"] == answer
+
+
+def test_a_conversation_goes_on_with_its_last_message_and_takes_the_models_defaults() -> None:
+    world = World(defaults=Defaults(temperature=0.5, top_p=0.9))
+    begun = [*QUESTION, {"role": "assistant", "content": "It is"}]
+    more = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 3}
+    world.ask("a", CHAT, {"messages": begun, "temperature": 0, **more})
+    world.ask("b", CHAT, {"messages": QUESTION})
+    world.ask("c", "v1/responses", {"input": "Who?", "store": False})
+    world.run()
+    first, second, third = world.engine.asked
+    assert first.prompt == [*second.prompt, *b"It is"]
+    assert [(one.sampling.temperature, one.sampling.top_p) for one in (first, second)] == [(0, 0.9), (0.5, 0.9)]
+    assert (world.answer("c")["temperature"], third.sampling.temperature) == (0.5, 0.5)

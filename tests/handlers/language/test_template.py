@@ -68,3 +68,15 @@ def test_a_template_that_cuts_words_is_refused() -> None:
 def test_a_damaged_template_is_told_when_it_is_loaded() -> None:
     with pytest.raises(ValueError, match=r"chat_template\.jinja"):
         ChatTemplate("{% if", TOKENIZE)
+
+
+def test_an_answer_goes_on_with_the_last_message_which_nothing_ends() -> None:
+    template = ChatTemplate(SMOLLM2, TOKENIZE)
+    tokens = template.tokens([turn("user", "Who?"), turn("assistant", "It is a ")], goes_on=True)
+    assert tokens == TOKENIZE("<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nIt is a ", True)
+
+
+def test_a_template_that_does_not_end_with_the_last_message_cannot_go_on_with_it() -> None:
+    template = ChatTemplate("{{ messages[1]['content'] }}{{ messages[0]['content'] }}", TOKENIZE)
+    with pytest.raises(InputError, match="does not end with the last message"):
+        template.tokens([turn("user", "x"), turn("assistant", "y")], goes_on=True)

@@ -148,7 +148,7 @@ def test_metadata_needs_a_key_and_the_refusal_tells_no_model(guarded: Guarded, p
 def test_health_is_open_and_tells_strangers_no_model(guarded: Guarded) -> None:
     key = guarded.file.add("app")
     guarded.faults["line"] = "broken"
-    for path in ("/ping", "/v2/health/live"):
+    for path in ("/ping", "/health", "/v2/health/live"):
         assert guarded.ask("GET", path).status_code == 200
     assert guarded.ask("GET", "/v2/health/ready").json() == {"ready": False}
     assert guarded.ask("GET", "/v2/health/ready", headers=bearer(key)).json()["faults"] == {"line": "broken"}

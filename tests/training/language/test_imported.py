@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from handlers.contract import ModelContract
 from handlers.entry_points.chat import ChatService
+from handlers.language.api.defaults import NO_DEFAULTS, Defaults, read_defaults
 from handlers.language.handler import ChatHandler
 from handlers.language.template import ChatTemplate
 from serving import archive
@@ -116,6 +117,31 @@ def test_another_architecture_comes_in_without_a_reference(tiny: Tiny, tmp_path:
     assert result.contract.lineage.imported is not None
     assert result.contract.lineage.imported.kind == "GGUF, qwen2"
     opened(result.archive, tmp_path / "unpacked").check_example()
+
+
+def test_the_defaults_of_its_makers_come_with_it(taught: Tiny, tmp_path: Path) -> None:
+    def packed(result: Result) -> Defaults:
+        archive.unpack(result.archive, tmp_path / result.contract.version)
+        return read_defaults(tmp_path / result.contract.version / "assets" / "generation_config.json")
+
+    reader = open_reader(taught.path)
+    file = tmp_path / "own" / "tide.gguf"
+    file.parent.mkdir()
+    writer = writer_like(reader, file, "Q8_0")
+    writer.add_float32("general.sampling.temp", 0.5)
+    writer.add_int32("general.sampling.top_k", 20)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    finish(writer)
+    assert packed(bring(file, tmp_path)) == Defaults(temperature=0.5, top_k=20)
+    (file.parent / "generation_config.json").write_text('{"top_p": 0.9, "eos_token_id": 2}')
+    assert packed(bring(file, tmp_path)) == Defaults(top_p=0.9)
+    (file.parent / "generation_config.json").write_text('{"top_p": 9}')
+    with pytest.raises(
+        DataError, match=r"defaults that tide\.gguf comes with cannot be taken: generation_config\.json"
+    ):
+        bring(file, tmp_path)
+    assert packed(bring(taught.path, tmp_path)) == NO_DEFAULTS
 
 
 def test_a_second_file_does_not_replace_the_first_by_itself(taught: Tiny, tmp_path: Path) -> None:

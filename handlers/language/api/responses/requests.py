@@ -8,7 +8,7 @@ from handlers import json_io
 from handlers.language.api.conversations import conversation, with_system
 from handlers.language.api.forms import Message
 from handlers.language.api.neutral import ITEM, RESPONSE, members_of, without
-from handlers.language.api.requests import TextRequest, with_tools
+from handlers.language.api.requests import TextRequest, unset, with_tools
 from handlers.language.api.responses.forms import (
     LOGPROBS,
     ContentPart,
@@ -72,6 +72,7 @@ def parse_response_request(body: bytes) -> ResponseTextRequest:
         tools=bool(tools),
         store=request.store is True,
         model=request.model or "",
+        unset=unset(request),
         body=request,
     )
 

@@ -38,6 +38,7 @@ TENSOR: Schema = {
 }
 SUMMARIES = {"native": "Predict", V1: "Predict, by KServe v1", V2: "Predict, by the Open Inference Protocol"}
 READS: Mapping[str, str] = {  # routes of no single model
+    "/health": "Whether a worker answers, as servers of language models are asked",
     "/ping": "Whether a worker answers",
     "/v1/models": "Names of the models",
     "/v2": "What this server speaks",

@@ -103,7 +103,7 @@ def _identified() -> Iterator[str]:
 
 def _metadata(mapping: str) -> Iterator[str]:
     """Yield the rules for what is asked about the server and all models."""
-    yield _return(200, "string", pages.quoted('{"status": "Healthy"}'), "{ path /ping }")
+    yield _return(200, "string", pages.quoted('{"status": "Healthy"}'), "{ path /ping /health }")
     yield _return(200, "string", pages.quoted(json.dumps(kserve.SERVER)), "{ path /v2 }")
     yield _return(200, "string", pages.quoted('{"live": true}'), "{ path /v2/health/live }")
     yield f"    http-request set-var(txn.wanted) str({WANTED}),map({mapping},0),add(0) if {{ path /v2/health/ready }}"

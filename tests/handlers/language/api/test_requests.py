@@ -1,10 +1,12 @@
 """Requests in OpenAI's form: what is read of them, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handlers.language.api import requests
+from handlers.language.api.defaults import NO_DEFAULTS, read_defaults
 from handlers.language.generation import Constraint, Sampling
 from handlers.message import InputError
 from tests.support.handlers.wire import dumps
@@ -345,3 +347,49 @@ def test_an_answer_may_begin_with_its_prompt() -> None:
 def test_as_many_strings_end_an_answer_as_a_task_of_an_evaluation_has() -> None:
     stops = ["\nclass", "\ndef", "\n#", "\nif", "\nprint", "<|im_end|>"]  # of one that writes programs
     assert completion(stop=stops).stop == stops
+
+
+BEGUN = [*HI, {"role": "assistant", "content": "It is a "}]
+
+
+@pytest.mark.parametrize("more", [{}, {"add_generation_prompt": False}, {"add_generation_prompt": None}])
+def test_an_answer_may_go_on_with_the_last_message(more: dict[str, Any]) -> None:
+    asked = chat(messages=BEGUN, continue_final_message=True, **more)
+    assert (asked.goes_on, asked.prompts[0]) == (True, BEGUN)
+    assert not chat(messages=BEGUN, add_generation_prompt=True, continue_final_message=False).goes_on
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path"),
+    [
+        ({"messages": HI, "continue_final_message": True}, "continue_final_message"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
+        ({"continue_final_message": True, "response_format": {"type": "json_object"}}, "continue_final_message"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+    ],
+)
+def test_it_goes_on_only_where_that_makes_sense(parameters: dict[str, Any], path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        chat(**{"messages": BEGUN} | parameters)
+    assert caught.value.path == f"$.{path}"
+
+
+def test_the_models_own_defaults_stand_where_a_request_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "generation_config.json"
+    assert read_defaults(file) == NO_DEFAULTS
+    assert NO_DEFAULTS.of(chat()).sampling == Sampling()
+    file.write_text(
+        '{"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "do_sample": true, "eos_token_id": 2}'
+    )
+    own = read_defaults(file)
+    assert own.of(chat()).sampling == Sampling(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    asked = own.of(chat(temperature=0, top_k=-1, top_p=0.5)).sampling
+    assert asked == Sampling(temperature=0, top_k=0, top_p=0.5, repetition_penalty=1.1)
+    assert own.of(completion()).sampling.temperature == 0.6
+
+
+@pytest.mark.parametrize("text", ['{"temperature": -1}', '{"top_k": "many"}', "[]", "{"])
+def test_defaults_that_are_wrong_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"generation_config\.json has a fault"):
+        read_defaults(tmp_path / "generation_config.json")

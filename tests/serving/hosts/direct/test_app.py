@@ -137,6 +137,7 @@ def test_a_route_decides_the_protocol_whatever_headers_a_client_sends(world: Wor
     ("path", "expected"),
     [
         ("/ping", {"status": "Healthy"}),
+        ("/health", {"status": "Healthy"}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v1/models", {"models": ["line"]}),

@@ -164,7 +164,7 @@ def test_rays_own_error_is_a_503_in_json(client: httpx.Client) -> None:
 
 
 def test_the_servers_metadata_is_that_of_the_other_hosts(client: httpx.Client) -> None:
-    assert client.get("/ping").json() == {"status": "Healthy"}
+    assert client.get("/ping").json() == client.get("/health").json() == {"status": "Healthy"}
     assert client.get("/v2").json() == SERVER
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v1/models").json() == {"models": ["fashion", "linear", "new"]}
