@@ -44,7 +44,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     ]
     report = Report(faults)
     options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", str(folder / "pytest.ini")]
-    pytest.main([*options, str(folder)], plugins=[report])
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("PYTEST_ADDOPTS", raising=False)  # options of whoever runs this test
+        pytest.main([*options, str(folder)], plugins=[report])
     return report.rows()
 
 
