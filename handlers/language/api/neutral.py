@@ -59,9 +59,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_body": _EMPTY,
     "extra_headers": _EMPTY,
 }
+_WRITTEN = ("add_generation_prompt", "continue_final_message")  # how a conversation is written
+TOKENIZE = {name: values for name, values in NEUTRAL.items() if name not in _WRITTEN}
 # A conversation may be kept where its client says so.
-_OFFERED = ("store", "add_generation_prompt", "continue_final_message")  # of a conversation
-CHAT = {name: values for name, values in NEUTRAL.items() if name not in _OFFERED} | {"echo": _OFF}
+CHAT = {name: values for name, values in TOKENIZE.items() if name != "store"} | {"echo": _OFF}
 # Completions have no tools and no prediction.
 COMPLETION = NEUTRAL | {
     "tools": _EMPTY,

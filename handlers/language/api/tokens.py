@@ -7,7 +7,7 @@ import msgspec
 from handlers import json_io
 from handlers.language.api.conversations import conversation, plain
 from handlers.language.api.forms import DetokenizeRequest, TokenizeRequest, describe
-from handlers.language.api.neutral import CHAT, members_of
+from handlers.language.api.neutral import TOKENIZE, members_of
 from handlers.language.api.requests import Prompt, goes_on
 from handlers.message import InputError
 
@@ -35,7 +35,7 @@ def tokenize(body: bytes) -> Tokenize:
     Raises:
         InputError: the body has another form.
     """
-    members = plain(members_of(body, CHAT))
+    members = plain(members_of(body, TOKENIZE))
     parameters = json_io.convert(members, TokenizeRequest, describe(TokenizeRequest))
     if (parameters.prompt is None) == (parameters.messages is None):
         raise InputError("invalid_parameter", "one of prompt and messages is needed", "$", "prompt or messages")

@@ -815,7 +815,7 @@ def test_tokens_of_a_text_and_their_text_are_told(world: World) -> None:
     world.ask(
         "a", "tokenize", {"model": "chat", "prompt": "Grüße", "return_token_strs": True, "add_special_tokens": False}
     )
-    world.ask("b", "tokenize", {"messages": QUESTION, "add_generation_prompt": True})
+    world.ask("b", "tokenize", {"messages": QUESTION, "add_generation_prompt": True, "store": False})
     world.run()
     tokens = [*"Grüße".encode()]
     pieces = [bytes([token]).decode("utf-8", "replace") for token in tokens]
