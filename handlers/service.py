@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.engine import Engine, available_cores, graph_file, load_engine
-from handlers.engine.isolated import is_isolated
+from handlers.engine.isolation import is_isolated
 from handlers.handler import ModelHandler, WireFormats
 from handlers.observe.capture import Capture, capture_of
 from handlers.observe.logs import log_requests

@@ -175,7 +175,7 @@ def package(parts: Packable, registry: Registry) -> Result:
     Raises:
         ArchiveError: there is no champion, its archive is not as registered, or a newer version of Marloop made it.
     """
-    check_rewritable(registry, parts.name)
+    check_rewritable(registry, registry.champion(parts.name).version)
     with tempfile.TemporaryDirectory() as folder:
         contract = unpack(registry, parts.name, Path(folder))
         draft = with_lineage(contract, packaged_from=contract.version)

@@ -1,6 +1,6 @@
 """Engines, which run a model's graph. A new one is a class with ``run`` and a line in ``ENGINES``.
 
-A file that is no graph has an engine of ``isolated``.
+A file that is no graph has an engine of ``isolated``, which an archive has only where something is isolated.
 """
 
 import math
@@ -14,9 +14,8 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract
 from handlers.engine import hooks
-from handlers.engine.child import ChildFault
 from handlers.engine.devices import CPU, check_device, check_session, onnx_providers, torch_device
-from handlers.engine.isolated import ISOLATED, IsolatedEngine, IsolatedGraph
+from handlers.engine.isolation import ISOLATED, ChildFault
 from handlers.engine.signature import Adapted, read_signature
 
 PATIENCE = 60.0  # s for a batch of an engine in a process of its own, where nobody says another
@@ -178,6 +177,8 @@ def load_engine(
     try:
         check_device(device)
         if signature and name in ISOLATED:
+            from handlers.engine.isolated import IsolatedEngine
+
             graph: Engine = IsolatedEngine(name, directory, signature, threads, device, patience)
         else:
             names = signature or (None if has_hooks else contract)  # hooks have the graph's own names
@@ -198,6 +199,8 @@ def _open_graph(
         engine: Any = ENGINES[name]
         opened: Engine = engine(directory, names, threads, device)
         return opened
+    from handlers.engine.isolated import IsolatedGraph
+
     inputs, outputs = ([entry.name for entry in names.inputs], names.graph_outputs) if names else ([], None)
     return IsolatedGraph(name, directory, inputs, outputs, threads, device, patience)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import handlers
+from handlers.engine.isolation import ChildError, ChildFault
 from handlers.engine.messages import encode, receive, send
 from handlers.observe.settings import Credentials
 
@@ -30,24 +31,6 @@ MOST_PAUSE = 30.0  # s between two starts
 KILLED = 60.0  # s that the system may take to end a process that is killed
 _PROGRAM = "from handlers.engine.child import main; main()"
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
-
-
-class ChildError(RuntimeError):
-    """A child gave no answer: it ended, took too long, is being started again, or does not start."""
-
-
-class ChildFault(ChildError):
-    """The code in a child raised; its traceback is a note of this error.
-
-    Args:
-        kind: name of the exception's class.
-        message: the exception's.
-    """
-
-    def __init__(self, kind: str, message: str, trace: str) -> None:
-        super().__init__(f"{kind}: {message}" if message else kind)
-        self.kind, self.message = kind, message
-        self.add_note(f"In the child:\n{trace}")
 
 
 class Child:

@@ -14,26 +14,10 @@ import numpy as np
 from handlers.contract import Array
 from handlers.engine.child import Child
 from handlers.engine.devices import check_present, torch_device
+from handlers.engine.isolation import ISOLATED
 from handlers.engine.signature import Signature
 
 Answer = Callable[[list[Array]], list[Array]]
-# Function of this module, and names of the file in an archive, by engine.
-ISOLATED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "torchscript": ("script", ("model.pt",)),
-    "python": ("estimator", ("model.skops", "model.joblib")),
-}
-
-
-def is_isolated(settings: Mapping[str, Any]) -> bool:
-    """Return whether a model has a process of its own, by ``handler`` of its ``model-config.yaml``.
-
-    Raises:
-        ValueError: ``handler.isolated`` is no truth value.
-    """
-    isolated = False if (value := settings.get("isolated")) is None else value
-    if not isinstance(isolated, bool):
-        raise ValueError(f"handler.isolated is {isolated!r} in model-config.yaml; it must be true or false")
-    return isolated or settings.get("engine") in ISOLATED
 
 
 class IsolatedEngine:

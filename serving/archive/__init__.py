@@ -19,6 +19,7 @@ import yaml
 import handlers
 from handlers.contract import ModelContract
 from handlers.engine import hooks, signature
+from handlers.engine.isolation import is_isolated
 from serving import documents
 from serving.store.faults import ArchiveError as ArchiveError
 
@@ -32,6 +33,7 @@ WEIGHTS = "model.gguf"  # of a language model, which has no graphs
 ASSETS = "assets"  # folder of the files that a codec needs
 ENTRIES = "entry_points"  # folder of the handlers' package, of which an archive has one module
 KINDS = ("engine", "formats", "language")  # folders of that package, of which it has what its entry point imports
+APART = "engine/isolated.py"  # module of that package that only isolated models import
 QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 
 Archive = Path | bytes  # a file, its content, or the folder that it was unpacked into
@@ -47,7 +49,7 @@ def pack(
 ) -> bytes:
     """Pack an archive; the same content gives the same bytes.
 
-    All handlers are packed but those that only models of another kind run.
+    All handlers are packed but those that only models of another kind run, or only isolated ones.
 
     Args:
         contract: complete.
@@ -67,16 +69,21 @@ def pack(
         script: (source / ENTRIES / script).read_bytes(),
         **files,
     }
-    needed = _needed(source, source / ENTRIES / script)
+    without = () if is_isolated(config.get("handler") or {}) else (source / APART,)
+    needed = _needed(source, source / ENTRIES / script, without)
     content |= {f"{source.name}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in needed}
     return zipped(content)
 
 
-def _needed(source: Path, script: Path) -> Iterator[Path]:
-    """List the modules that an archive gets: in ``KINDS`` those that its entry point imports, elsewhere every one."""
+def _needed(source: Path, script: Path, without: Sequence[Path] = ()) -> Iterator[Path]:
+    """List the modules that an archive gets: in ``KINDS`` those that its entry point imports, elsewhere every one.
+
+    Args:
+        without: modules that it gets in no case; what only they import is left out with them.
+    """
     reached, queue = {script}, [script]
     while queue:
-        for path in _imports(source, queue.pop()) - reached:
+        for path in _imports(source, queue.pop()) - reached - {*without}:
             reached.add(path)
             queue.append(path)
     folders = {path.parent for path in reached}

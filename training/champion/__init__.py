@@ -14,7 +14,7 @@ from torch import nn
 from handlers.contract import ModelContract
 from serving import archive
 from serving.archive import ASSETS, CONFIG, MANIFEST, PROGRAM
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError, Registry, Version
 from training.data import DataError
 from training.packaging import packable
 from training.packaging.packable import Packable
@@ -121,13 +121,13 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     return FittedChampion(contract, recipe, data, folder, trained)
 
 
-def check_rewritable(registry: Registry, name: str) -> None:
-    """Raise unless this version of Marloop knows all that the champion's contract says, so that it can write it again.
+def check_rewritable(registry: Registry, version: Version) -> None:
+    """Raise unless this version of Marloop knows all that a version's contract says, so that it can write it again.
 
     Raises:
-        ArchiveError: there is no champion, or a newer version made it.
+        ArchiveError: a newer version made it.
     """
-    path = registry.archive(registry.champion(name).version)
+    path = registry.archive(version)
     document = json.loads(archive.read_file(path, archive.CONTRACT))
     if unknown := sorted(_unknown(document, inspect.type_info(ModelContract), "")):
         raise ArchiveError(

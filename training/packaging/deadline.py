@@ -13,7 +13,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.engine import load_engine
-from handlers.engine.isolated import ISOLATED
+from handlers.engine.isolation import ISOLATED
 from handlers.formats.requests import native_row, v1_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request

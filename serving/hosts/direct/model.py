@@ -12,7 +12,7 @@ from typing import Any
 
 from handlers.batch import Observer
 from handlers.contract import ModelContract
-from handlers.engine.isolated import is_isolated
+from handlers.engine.isolation import is_isolated
 from handlers.entry_points.foreign import ForeignService
 from handlers.entry_points.image import ImageService
 from handlers.entry_points.tabular import TabularService

@@ -25,6 +25,7 @@ PROBE = "x-marloop-probe"  # marks the front's own question whether this version
 CLIENT_ID = "x-marloop-client-request-id"  # in which the front hands on a client's own X-Request-Id
 REQUEST_ID = "x-request-id"  # Ray's and the front's, one for both
 OWN = {"x-marloop": "1"}  # marks an answer of a model, which the front tells from Ray's own
+INLINE = ("onnxruntime", "torch")  # engines that compute in this process; others, as `isolated` ones, have their own
 LONGEST = 10.0  # s that a request waits for its turn, where its model's archive says nothing else
 ENDED = 499  # the status of a client that is gone, which nobody reads
 
@@ -62,8 +63,9 @@ class Replica:
         if task == "generation":
             self._streams = Streams(core.handle, getattr(core, "idle", lambda: None))
         # Nobody knows how long a handler from elsewhere takes, or a process that starts again.
-        apart = task == "opaque" or bool((config.get("handler") or {}).get("isolated"))
-        self._inline = not apart
+        settings = config.get("handler") or {}
+        here = settings.get("engine", INLINE[0]) in INLINE and not settings.get("isolated")
+        self._inline = here and task != "opaque"
         self._batches: Batches | None = None
 
     async def __call__(self, request: Request) -> Response:

@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from handlers.engine.child import Child, ChildError, ChildFault
+from handlers.engine.child import Child
+from handlers.engine.isolation import ChildError, ChildFault
 from handlers.engine.messages import decode, encode
 from serving.settings import ROOT
 from tests.support.waiting import wait_until

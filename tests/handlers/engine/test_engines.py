@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, available_cores, load_engine
-from handlers.engine.child import ChildError
 from handlers.engine.isolated import IsolatedGraph
+from handlers.engine.isolation import ChildError
 from tests.support.handlers import wire
 from tests.support.handlers.models import contract, serve
 

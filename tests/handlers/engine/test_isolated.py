@@ -13,8 +13,8 @@ from sklearn.kernel_ridge import KernelRidge
 
 from handlers.contract import TensorSpec
 from handlers.engine import graph_file, load_engine
-from handlers.engine.child import ChildError
-from handlers.engine.isolated import IsolatedEngine, is_isolated
+from handlers.engine.isolated import IsolatedEngine
+from handlers.engine.isolation import ChildError, is_isolated
 from handlers.engine.signature import FILE as SIGNATURE
 from handlers.engine.signature import Head, Input, Signature
 from tests.support.handlers.models import contract

@@ -27,6 +27,8 @@ from training.recipe import Recipe, Serving
 SOURCE = Path(handlers.__file__).parent
 DISTRIBUTIONS = {"prometheus_client": "prometheus-client", "PIL": "pillow"}  # of modules that are called otherwise
 
+APART = {f"handlers/engine/{name}.py" for name in ("isolated", "child", "messages")}  # what isolates a model
+
 ESTIMATORS = {"sklearn", "pandas", "skops", "joblib"}  # of the engine `python`: its archives' signature asks for them
 
 
@@ -103,20 +105,24 @@ def reached(archive: zipfile.ZipFile, file: str) -> set[str]:
             found.add(module)
             if module.partition(".")[0] == "handlers":
                 files = files_of(module) & members
-                assert files or files_of(module.rpartition(".")[0]) & members, module
+                parent = files_of(module.rpartition(".")[0])
+                assert files or parent & (members | APART), module
                 left |= files
     return found
 
 
 def handlers_of(archive: zipfile.ZipFile) -> set[str]:
-    """The handlers' modules that an archive should hold: all but those that only models of another kind run."""
+    """The handlers' modules that an archive should hold: all but those that only models of another kind run.
+
+    None of these models is isolated.
+    """
     everything = {
         f"handlers/{path.relative_to(SOURCE)}" for path in SOURCE.rglob("*.py") if path.parent.name != ENTRIES
     }
     own = {file for module in reached(archive, entry_point(archive)) for file in files_of(module)}
     folders = {path.rpartition("/")[0] for path in own & everything}
     own |= {f"{folder}/__init__.py" for folder in folders}
-    return {path for path in everything if path.split("/")[1] not in KINDS or path in own}
+    return {path for path in everything if path.split("/")[1] not in KINDS or path in own} - APART
 
 
 def test_it_holds_graphs_contract_settings_and_the_handlers(archive: zipfile.ZipFile) -> None:
@@ -136,6 +142,18 @@ def test_it_holds_graphs_contract_settings_and_the_handlers(archive: zipfile.Zip
     assert ("handlers/formats/tokens.py" in archive.namelist()) == (entry_point(archive) == "text.py")
     assert len(archive.namelist()) == len(set(archive.namelist()))
     assert archive.testzip() is None
+
+
+@pytest.mark.parametrize(
+    ("serving", "has_it"),
+    [(Serving(), False), (Serving("torch"), False), (Serving(isolated=True), True), (Serving("torchscript"), True)],
+)
+def test_only_the_archive_of_an_isolated_model_holds_what_isolates_it(
+    contract: ModelContract, graphs: Path, serving: Serving, has_it: bool
+) -> None:
+    archive = zipfile.ZipFile(io.BytesIO(build(Quadrants(), contract, graphs, serving)))
+    assert APART & set(archive.namelist()) == (APART if has_it else set())
+    assert "handlers/engine/isolation.py" in archive.namelist()
 
 
 def test_files_are_packed_as_they_are(archive: zipfile.ZipFile, graphs: Path) -> None:

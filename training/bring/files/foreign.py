@@ -108,8 +108,8 @@ def package_foreign(name: str, registry: Registry, changes: Mapping[str, int], r
     """
     from training.champion import check_rewritable  # torch takes seconds to load
 
-    check_rewritable(registry, name)
     version = registry.champion(name).version
+    check_rewritable(registry, version)
     contract, path = registry.contract(version), registry.archive(version)
     config = with_autoscaling(own.read_config(path) | dict(changes), replicas)
     config["handler"] = {"max_rows": config["batchSize"]}

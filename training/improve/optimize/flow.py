@@ -137,7 +137,7 @@ def optimize(
 
 def _check(name: str, registry: Registry) -> None:
     contract = registry.champion_contract(name)
-    check_rewritable(registry, name)
+    check_rewritable(registry, registry.champion(name).version)
     if optimized := contract.lineage.variant:
         again = "import" if contract.lineage.imported else "train"
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A version with an adapter more or less: the champion's archive as it is, with other adapters beside the model."""
+"""A version with an adapter more or less: another version's archive as it is, with other adapters beside the model."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ from handlers.language.decoders.adapters import (
 from handlers.language.generation import Generate, Sampling, Scored
 from handlers.language.scheduling.batching import ContinuousBatching
 from serving import archive
-from serving.registry import Registry, file_sha256
+from serving.registry import Registry, file_sha256, version_of
 from training.champion import check_rewritable
 from training.data import DataError
 from training.language import engines
@@ -43,8 +43,8 @@ ROUNDING = 0.05  # relative difference of the perplexity that an engine's arithm
 
 
 @dataclass(frozen=True)
-class _Champion:
-    """The champion, unpacked.
+class _Base:
+    """The version that another one is made from, unpacked.
 
     Attributes:
         path: of its archive.
@@ -81,60 +81,70 @@ def add_adapter(
     cache: Path,
     promote: Promote = "auto",
     step: Callable[[str], None] = lambda text: None,
+    number: str | None = None,
 ) -> Result:
-    """Put an adapter beside the champion, as a new version; one of the same name is replaced.
+    """Put an adapter beside a version, as a new version; one of the same name is replaced.
 
     Args:
         source: a folder that PEFT wrote, or a file of conversations to learn.
         cache: folder of downloaded weights.
-        promote: with ``auto`` it replaces the champion, whose answers it gives where no adapter is asked for.
+        promote: with ``auto`` it replaces the version that it is made from, if that is the champion: without an adapter
+            it gives the same answers.
+        number: of that version; the champion's where None.
 
     Raises:
-        ArchiveError: there is no champion, or its archive is not as registered.
+        ArchiveError: there is no champion, or the version's archive is not as registered.
+        KeyError: there is no such version.
         DataError: the adapter cannot be learned, or not be served beside it; nothing is registered.
     """
-    with _unpacked(registry, model) as champion:
+    with _unpacked(registry, model, number) as base:
         try:
             check_name(name)
-            learned = None if source.is_dir() else learn(champion.contract, source, cache, step)
-            _put(source, learned, champion.adapter(name))
-            with champion.opened() as engine:
+            learned = None if source.is_dir() else learn(base.contract, source, cache, step)
+            _put(source, learned, base.adapter(name))
+            with base.opened() as engine:
                 step(f"evaluating {model}:{name} on a plain text")
                 measured = _measure(engine, name, learned)
             card = AdapterCard(
-                sha256=file_sha256(champion.adapter(name) / WEIGHTS),
-                rank=rank_of(read_adapter(champion.adapter(name))),
+                sha256=file_sha256(base.adapter(name) / WEIGHTS),
+                rank=rank_of(read_adapter(base.adapter(name))),
                 perplexity=measured,
-                base=champion.contract.version,
+                base=base.contract.version,
                 instructions=learned.conversations if learned else None,
                 tuning=learned.tuning if learned else None,
             )
         except ValueError as error:
             raise DataError(f"{error}; nothing is registered") from error
-        return _register(registry, champion, {**champion.contract.lineage.adapters, name: card}, promote)
+        return _register(registry, base, {**base.contract.lineage.adapters, name: card}, promote)
 
 
-def remove_adapter(registry: Registry, model: str, name: str, promote: Promote = "auto") -> Result:
-    """Register a version that lacks one of the champion's adapters.
+def remove_adapter(
+    registry: Registry, model: str, name: str, promote: Promote = "auto", number: str | None = None
+) -> Result:
+    """Register a version that lacks one of another's adapters.
+
+    Args:
+        number: of the other; the champion's where None.
 
     Raises:
-        ArchiveError: there is no champion, or its archive is not as registered.
+        ArchiveError: there is no champion, or the version's archive is not as registered.
+        KeyError: there is no such version.
         DataError: it has no such adapter.
     """
-    with _unpacked(registry, model) as champion:
-        adapters = dict(champion.contract.lineage.adapters)
+    with _unpacked(registry, model, number) as base:
+        adapters = dict(base.contract.lineage.adapters)
         if name not in adapters:
             there = ", ".join(adapters) or "none"
-            raise DataError(f"{model} {champion.contract.version} has no adapter {name!r}; there are {there}")
+            raise DataError(f"{model} {base.contract.version} has no adapter {name!r}; there are {there}")
         del adapters[name]
-        shutil.rmtree(champion.adapter(name))
-        return _register(registry, champion, adapters, promote)
+        shutil.rmtree(base.adapter(name))
+        return _register(registry, base, adapters, promote)
 
 
 @contextlib.contextmanager
-def _unpacked(registry: Registry, model: str) -> Iterator[_Champion]:
-    check_rewritable(registry, model)
-    version = registry.champion(model).version
+def _unpacked(registry: Registry, model: str, number: str | None) -> Iterator[_Base]:
+    version = version_of(registry.models(), model, number) if number else registry.champion(model).version
+    check_rewritable(registry, version)
     contract, path = registry.contract(version), registry.archive(version)
     if contract.task != "generation":
         raise DataError(f"{model} is no language model, which an adapter is for")
@@ -145,7 +155,7 @@ def _unpacked(registry: Registry, model: str) -> Iterator[_Champion]:
         if engine not in ADAPTING:
             fault = f"{model} {contract.version} is served by {engine}, which applies an adapter to all requests"
             raise DataError(f"{fault}: train it for {' or '.join(ADAPTING)} (--preset {ADAPTING[0]})")
-        yield _Champion(contract, path, Path(folder), config)
+        yield _Base(contract, path, Path(folder), config)
 
 
 def _put(source: Path, learned: Learned | None, folder: Path) -> None:
@@ -185,18 +195,18 @@ def _measure(engine: ContinuousBatching, name: str, learned: Learned | None) -> 
     return served
 
 
-def _register(registry: Registry, champion: _Champion, adapters: Mapping[str, AdapterCard], promote: Promote) -> Result:
-    """Register the champion with these adapters, and the handlers of today."""
-    contract, folder = champion.contract, champion.folder
+def _register(registry: Registry, base: _Base, adapters: Mapping[str, AdapterCard], promote: Promote) -> Result:
+    """Register the version with these adapters, and the handlers of today."""
+    contract, folder = base.contract, base.folder
     created = datetime.now(UTC).isoformat(timespec="seconds")
     draft = with_lineage(contract, adapters=dict(adapters), packaged_from=contract.version, created=created)
     own = [path for part in (*ADAPTING, archive.ASSETS, FOLDER) for path in sorted((folder / part).rglob("*"))]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in own if path.is_file()}
-    packages = [engines.PACKAGES[champion.config["handler"]["engine"]], engines.GRAMMAR]
+    packages = [engines.PACKAGES[base.config["handler"]["engine"]], engines.GRAMMAR]
 
     def pack(whole: ModelContract) -> bytes:
-        about = archive.description(champion.path)
-        return contents.pack(whole, contents.CHAT, about, champion.config, files, packages)
+        about = archive.description(base.path)
+        return contents.pack(whole, contents.CHAT, about, base.config, files, packages)
 
     result = register(draft, pack, registry, promote, replaces=contract.version)
     return replace(result, report=write_language_page(result.contract, registry.store))

@@ -11,13 +11,16 @@ from training.packaging.commands_train import Promote
 
 
 def adapter_command(
-    model: Annotated[str, typer.Argument(help="Name of a language model with a champion.")],
+    model: Annotated[str, typer.Argument(help="Name of a language model.")],
     name: Annotated[str, typer.Argument(help="Name of the adapter: requests ask for `MODEL:NAME`.")],
     source: Annotated[
         Path | None,
         typer.Argument(help="A folder that PEFT wrote, or conversations to learn: JSON, one a line.", exists=True),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Make a version without it.")] = False,
+    version: Annotated[
+        str | None, typer.Option(help="The registered version that it is made from; default: the champion.")
+    ] = None,
     promote: Annotated[
         Promote,
         typer.Option(help="Make it champion: in place of the one it is made from (auto), always or never."),
@@ -35,9 +38,9 @@ def adapter_command(
 
         registry = registry_at(store)
         if source:
-            result = add_adapter(registry, model, name, source, cache, promote.value, telling(model))
+            result = add_adapter(registry, model, name, source, cache, promote.value, telling(model), version)
         else:
-            result = remove_adapter(registry, model, name, promote.value)
+            result = remove_adapter(registry, model, name, promote.value, version)
     except (KeyError, ValueError, DataError, ArchiveError) as error:
         fail(error)
     version, adapters = result.contract.version, ", ".join(result.contract.lineage.adapters) or "none"

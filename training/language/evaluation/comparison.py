@@ -8,7 +8,7 @@ from serving.registry import Registry
 from training.language.evaluation.evidence import CHAMPION
 from training.language.evaluation.opened import OpenedVersion, open_version
 from training.language.evaluation.pairwise import WinRate, answer_logprobs, fits, win_rate
-from training.language.evaluation.regressions import answered, changed
+from training.language.evaluation.regressions import answered, changed, lost_adapters
 from training.language.evaluation.scores import results_of, worse
 from training.language.evaluation.tasks import Tasks, run_tasks
 from training.statistics.pair import Pair
@@ -68,7 +68,7 @@ def compare_versions(
         DataError: an engine cannot be used here, or a task or a conversation is of no use.
     """
     with open_version(registry, name, numbers.champion) as old, open_version(registry, name, numbers.challenger) as new:
-        versions, better, found = Pair(old, new), [], []
+        versions, better, found = Pair(old, new), [], lost_adapters(old.contract, new.contract)
         results: tuple[TaskResult, ...] = ()
         won: WinRate | None = None
         asked = old.contract.evaluation.prompts if trial.prompts is None else trial.prompts

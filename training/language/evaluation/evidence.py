@@ -8,7 +8,7 @@ from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from serving.registry import ArchiveError, Registry
 from training.language.evaluation.opened import open_version
-from training.language.evaluation.regressions import answered, changed
+from training.language.evaluation.regressions import answered, changed, lost_adapters
 from training.language.evaluation.scores import DocumentScores, results_of, worse
 from training.language.evaluation.tasks import Tasks, run_tasks
 from training.language.evaluation.text_models import EngineTextModel, TextModel
@@ -62,6 +62,7 @@ class Evidence:
             self._step(f"asking it {len(asked)} prompts whose answers must stay")
         self.prompts = answered(asked, draft, engine, template)
         objections = changed(former, self.prompts)
+        objections += lost_adapters(champion, draft) if champion else []
         if champion and self._tasks:
             with open_version(registry, draft.name, champion.version) as opened:
                 self.run(CHAMPION, lambda: opened.model)

@@ -37,6 +37,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         """Split a text; nothing stands before it."""
         return self._model.tokenize(string)
 
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Return the log-likelihood of each continuation, and whether it is what greedy decoding says; no bar shows."""
+        return super().loglikelihood(requests, disable_tqdm=True)  # type: ignore[no-any-return]
+
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of whole texts, the first token of which follows on ``eot_token_id``."""
         return [self._text(request.args[0]) for request in requests]

@@ -66,6 +66,13 @@ def changed(champion: Sequence[RegressionPrompt], challenger: Sequence[Regressio
     return list(_changed(former, challenger))
 
 
+def lost_adapters(champion: ModelContract, challenger: ModelContract) -> list[str]:
+    """Return that requests to the champion's adapters would be refused, a sentence; nothing where it has no more."""
+    lost = ", ".join(champion.lineage.adapters.keys() - challenger.lineage.adapters.keys())
+    way = f"`marloop adapter {champion.name} NAME SOURCE --version NUMBER` makes one of it that has them"
+    return [f"it lacks the champion's adapters ({lost}): {way}"] if lost else []
+
+
 def _changed(former: dict[bytes, str], challenger: Sequence[RegressionPrompt]) -> Iterator[str]:
     for prompt in challenger:
         before = former.get(_key(prompt))

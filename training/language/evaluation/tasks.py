@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from training.language.evaluation.text_models import TextModel
 
 SEED = 1234  # of the choice of examples before a question; lm-eval's own
 LOCAL = ("arrow", "csv", "json", "parquet", "text")  # readers of data that lies in files
-# Settings by which its reader of data fetches nothing, and nothing shows progress.
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TQDM_DISABLE": "1"}
+# Settings by which its reader of data fetches nothing.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 CACHE = "HF_DATASETS_CACHE"  # folder of the data as the reader has prepared it
 SCALES: dict[str, Scale] = {  # of lm-eval's aggregations
     "mean": "mean",
@@ -94,9 +95,12 @@ def run_tasks(tasks: Tasks, model: TextModel) -> list[DocumentScores]:
 
 def _load(tasks: Tasks) -> Any:
     import datasets
+    import lm_eval.api.task
     from lm_eval.tasks import TaskManager
 
     datasets.disable_progress_bars()
+    # Its own bars would run into what is printed here. TQDM_DISABLE counts only before anything has imported tqdm.
+    lm_eval.api.task.tqdm = partial(lm_eval.api.task.tqdm, disable=True)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
         with contextlib.chdir(tasks.folder):

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from handlers.contract import ModelContract
+from handlers.contract.task_results import RegressionPrompt
 from handlers.entry_points.chat import ChatService
 from handlers.language.decoders.adapters import CONFIG, layer_names, write_adapter
 from handlers.language.generation import Generate
@@ -21,9 +22,11 @@ from training.__main__ import app
 from training.data import DataError
 from training.language import weights
 from training.language.adapters.beside import add_adapter
+from training.language.evaluation.comparison import Trial, compare_versions
 from training.language.imported import LanguageOptions, bring_language
 from training.language.recipe import LanguageHyperparameters, LanguageRecipe, Weights
 from training.packaging.lineage import with_lineage
+from training.statistics.pair import Pair
 
 pytest.importorskip("openvino_genai", reason="openvino-genai is not installed: pip install -e '.[chat]'")
 
@@ -114,6 +117,23 @@ def test_one_is_left_out_by_its_name(registry: Registry, pirate: Path) -> None:
     assert (contract.version, contract.lineage.adapters) == ("1.2", {})
     path = registry.archive(registry.champion("tide").version)
     assert not any(name.startswith("adapters/") for name in archive.names(path))
+
+
+def test_a_version_without_the_champions_adapters_is_no_better_until_it_has_them(
+    registry: Registry, pirate: Path
+) -> None:
+    assert call(registry, "tide", "pirate", str(pirate)).exit_code == 0
+    plain, champion = "1.0", "1.1"
+    prompt = RegressionPrompt({"prompt": "The", "max_tokens": 1, "temperature": 0}, ".")
+    found = compare_versions(registry, "tide", Pair(champion, plain), Trial(prompts=[prompt]))
+    (lost,) = found.worse
+    assert lost.startswith("it lacks the champion's adapters (pirate): `marloop adapter tide NAME SOURCE --version")
+    done = call(registry, "tide", "pirate", str(pirate), "--version", plain)
+    assert "tide 1.2 is a challenger (made to replace 1.0; the champion was 1.1)" in done.output
+    assert not compare_versions(registry, "tide", Pair(champion, "1.2"), Trial(prompts=[prompt])).worse
+    assert "tide 1.9 is not registered; there are 1.0, 1.1, 1.2" in call(
+        registry, "tide", "pirate", str(pirate), "--version", "1.9"
+    ).output.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

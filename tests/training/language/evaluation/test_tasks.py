@@ -59,6 +59,13 @@ def test_a_choice_is_right_where_the_model_finds_the_right_one_likeliest(
     assert scores.score.value == pytest.approx(2 / 3)
 
 
+def test_no_bar_of_lm_eval_runs_into_what_is_printed(
+    model: NetworkTextModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_tasks(read(write(tmp_path / "quiz", "quiz", ROWS, **CHOICE)), model)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_text_is_foreseen_from_the_token_that_begins_conversations(
     taught: Tiny, model: NetworkTextModel, tmp_path: Path
 ) -> None:
