@@ -30,6 +30,7 @@ from tests.support.chat_archive import register_echo
 from tests.support.monitoring.conversations import conversation
 from tests.support.monitoring.loops import FakeRollout, FakeTrainings, FakeVersions
 from tests.support.monitoring.worlds import NOW
+from training.language.evaluation.comparison import Comparison, Trial
 from training.packaging.result_file import Trained
 from training.statistics.pair import Pair
 
@@ -194,3 +195,24 @@ def test_thumbs_that_are_worse_roll_a_version_back(world: World, label: str, cha
     if champion == "1.0":
         (decision,) = [one for one in world.store.journal.decisions(MODEL) if one.kind == "rolled_back"]
         assert "0% of 20 thumbs of 1.1 are up, and 100% of 20 of 1.0" in decision.details["reason"]
+
+
+def test_the_judge_runs_the_tasks_of_the_settings_on_both_versions(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval, of the extra evaluate, is not installed")
+    tried: list[Trial] = []
+
+    def compare(registry: Registry, model: str, numbers: Pair[str], trial: Trial) -> Comparison:
+        tried.append(trial)
+        return Comparison(worse=["it knows fewer capitals"])
+
+    monkeypatch.setattr("training.language.evaluation.comparison.compare_versions", compare)
+    policy = ConversationPolicy.from_environment({"MARLOOP_CONVERSATIONS_TASKS": "docs/examples/tasks"})
+    learning = ConversationLearning(world.store, Contracts(world.models), policy, RetrainPolicy(), tmp_path)
+    verdict = learning.judge(MODEL, Pair("1.0", "1.1"), NOW)
+    assert (verdict.promote, verdict.reason) == (False, "it knows fewer capitals")
+    ((tasks, only_fitting),) = [(trial.tasks, trial.only_fitting) for trial in tried]
+    assert tasks is not None
+    assert tasks.names == ("capitals", "sentences", "sequences")
+    assert only_fitting
