@@ -20,6 +20,11 @@ from handlers.language.decoders.adapters import (
     write_adapter,
 )
 
+PEFT = (
+    ("layers.0.self_attn.q_proj", 10.672778, 0.13151124),
+    ("layers.0.mlp.down_proj", 11.410610, 0.20692432),
+    ("layers.1.self_attn.v_proj", 8.568801, 0.46277642),
+)
 QUERY, DOWN = "layers.0.self_attn.q_proj", "layers.1.mlp.down_proj"
 
 
@@ -55,6 +60,16 @@ def check_equal(given: Adapter, expected: Adapter, factor: float = 1.0) -> None:
     for layer, change in given.items():
         assert np.array_equal(change.down, expected[layer].down)
         assert np.allclose(change.up, factor * expected[layer].up, rtol=1e-6)
+
+
+def test_a_folder_that_peft_wrote_has_the_changes_that_peft_computes() -> None:
+    """The folder beside this file is PEFT 0.21.2's: rank 2, alpha 6, rsLoRA, all linear layers of two."""
+    given = read_adapter(Path(__file__).parent / "peft")
+    assert len(given) == 14
+    for layer, norm, entry in PEFT:  # of `get_delta_weight` there
+        delta = given[layer].up @ given[layer].down
+        assert np.linalg.norm(delta) == pytest.approx(norm, rel=1e-5)
+        assert delta[1, 2] == pytest.approx(entry, rel=1e-5)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
