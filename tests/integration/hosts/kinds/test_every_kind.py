@@ -19,6 +19,7 @@ EVERY_KIND = pytest.mark.parametrize(
     ("own", "kind"),
     [("torchserve", kind) for kind in TABULAR if kind in WAYS] + [("direct", kind) for kind in TABULAR],
     indirect=["own"],
+    scope="session",  # that of `own`: otherwise each host would start again for each kind
 )
 
 
