@@ -10,7 +10,8 @@ import numpy as np
 
 from handlers.contract import Array
 from handlers.engine import hooks
-from handlers.engine.child import Child, ChildError
+from handlers.engine.child import Child
+from handlers.engine.isolation import ChildError
 from handlers.engine.torchserve_handler import serve
 from handlers.message import Request, Response
 

@@ -55,9 +55,14 @@ def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
     return archives, refused
 
 
-def capturing(settings: Settings) -> dict[str, str]:
-    """Return the variable with the URL to which workers send their predictions."""
-    return {CAPTURE_URL: os.environ.get(CAPTURE_URL) or f"{settings.monitor_url}/events"}
+def capturing(settings: Settings, machine: str = "") -> dict[str, str]:
+    """Return the variable with the URL to which workers send their predictions.
+
+    Args:
+        machine: on which the monitor runs; empty for this one.
+    """
+    monitor = f"http://{machine}:{settings.monitor_port}" if machine else settings.monitor_url
+    return {CAPTURE_URL: os.environ.get(CAPTURE_URL) or f"{monitor}/events"}
 
 
 def measuring(settings: Settings) -> dict[str, str]:

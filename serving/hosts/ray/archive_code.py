@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,8 +20,19 @@ import yaml
 
 from serving.store.fetching import fetch
 
+METRICS = "MARLOOP_RAY_METRICS"  # the variable with the folder of a node's metrics
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's, which the head gives to all replicas
 MAX_BODY = 6_553_500  # bytes, as handlers.message has it
 Handle = Callable[[Sequence[Any], Sequence[float]], list[Any]]
+
+
+def measure_here(environ: MutableMapping[str, str]) -> None:
+    """Have a replica that measures write into the folder of its own node, whose exporter reads that one.
+
+    prometheus_client looks the folder up when a metric is made.
+    """
+    if MULTIPROCESS in environ and METRICS in environ:
+        environ[MULTIPROCESS] = environ[METRICS]
 
 
 def unpacked(archive: str, sha256: str, cache: Path) -> Path:

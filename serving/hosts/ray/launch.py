@@ -15,6 +15,7 @@ from pathlib import Path
 from handlers.engine import available_cores
 from serving.documents import write_atomically
 from serving.hosts.ray import deployed, tables
+from serving.hosts.ray.archive_code import METRICS
 from serving.hosts.ray.front import control as front
 from serving.hosts.ray.settings import Offset, Place, RaySettings
 from serving.hosts.starting import capturing
@@ -67,12 +68,17 @@ def node_command(place: Place, head: str) -> list[str]:
     ]
 
 
-def node_environment(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a node, which all its processes inherit; a variable of Ray that is set stays."""
+def node_environment(place: Place, environ: Mapping[str, str], head: str = "") -> dict[str, str]:
+    """Return the environment of a node, which all its processes inherit; a variable of Ray that is set stays.
+
+    Args:
+        head: address of the cluster's head, on whose machine the monitor is; empty for the head itself.
+    """
     folder, port = place.folder, place.port
     proxy = place.settings.temporary / "p"  # Ray adds 57 characters, and a socket's path has 97 at most
     ours = {
         MARK: mark_of(place),
+        METRICS: str(place.settings.metrics),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(place.token),
         # Else Ray takes another address than loopback, and says nothing; but a node cannot join with it.
@@ -103,7 +109,8 @@ def node_environment(place: Place, environ: Mapping[str, str]) -> dict[str, str]
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
     }
     rays = {name: value for name, value in environ.items() if name.startswith("RAY_")}
-    return worker_environment(environ) | capturing(place.settings) | ours | rays
+    captures = capturing(place.settings, head.rpartition(":")[0])
+    return worker_environment(environ) | captures | ours | rays
 
 
 def write_proxy(place: Place) -> None:
@@ -142,7 +149,7 @@ def become(place: Place, part: str, address: str, environ: Mapping[str, str]) ->
         kill(marked(MARK, mark_of(place)))  # left by a head that was killed, on the ports of this one
         make_token(place, environ)
         write_proxy(place)
-        command, environment = node_command(place, address), node_environment(place, environ)
+        command, environment = node_command(place, address), node_environment(place, environ, address)
         if not address:
             environment = tables.variables(place, environ) | environment
             tables.prepare(place)

@@ -7,6 +7,7 @@ here imports one before the archive's folder is the first place that Python look
 import asyncio
 import contextlib
 import math
+import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from serving.hosts.direct.batches import Batches, Overloaded
-from serving.hosts.ray.archive_code import core_of, handle_of, load, messages_of, settings_of, unpacked, with_threads
+from serving.hosts.ray.archive_code import (
+    core_of,
+    handle_of,
+    load,
+    measure_here,
+    messages_of,
+    settings_of,
+    unpacked,
+    with_threads,
+)
 from serving.hosts.streams import NEXT, Streams
 
 PATH, EXPLAIN = "url_path", "explain"  # headers that only a host sets, as handlers.http.kserve has them
@@ -52,6 +62,7 @@ class Replica:
     def __init__(self, args: Mapping[str, Any]) -> None:
         folder = unpacked(args["archive"], args["sha256"], Path(args["cache"]))
         config = settings_of(folder)
+        measure_here(os.environ)
         self._service = load(folder, with_threads(config, int(args["threads"])))
         self._messages = messages_of()
         self._prefix = f"{args['route']}/"

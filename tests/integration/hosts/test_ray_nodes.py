@@ -127,11 +127,20 @@ def test_prometheus_finds_the_exporters_of_both_nodes_and_counts_each_answer_onc
             return {one["metric"].get("instance", ""): float(one["value"][1]) for one in result}
 
         with httpx.Client(trust_env=False, timeout=30) as asking:
-            for _ in range(100):
-                url = f"{cluster.head.inference_url}/predictions/linear"
-                assert asking.post(url, json={"x": "six"}).status_code == 400
+            asked = 0
+
+            def all_count() -> bool:
+                """Ask until each node has answered: the proxy of one may not take requests yet."""
+                nonlocal asked
+                for _ in range(20):
+                    url = f"{cluster.head.inference_url}/predictions/linear"
+                    assert asking.post(url, json={"x": "six"}).status_code == 400
+                    asked += 1
+                return all(map(counted, cluster.targets()))
+
+            wait_until(all_count, timeout=240, poll=1)
         wanted = 'sum by (instance) (model_requests_total{job="exporter", model="linear", code="400"})'
-        wait_until(lambda: sum(shown(wanted).values()) == 100)
+        wait_until(lambda: sum(shown(wanted).values()) == asked)
         assert set(shown(wanted)) == set(cluster.targets())
         assert shown(wanted) == {target: counted(target) for target in cluster.targets()}
         assert set(shown("up").values()) == {1.0}

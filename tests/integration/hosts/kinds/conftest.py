@@ -3,6 +3,7 @@
 TorchServe starts a worker a model, which takes minutes for all: there one a way of serving stands for the others.
 """
 
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from serving.hosts.direct import background as direct
 from serving.hosts.torchserve import background as torchserve
 from tests.integration.conftest import Server, monitored
+from tests.support.kept import keep, sources
 from tests.support.training.kinds.made import Made
 from tests.support.training.kinds.table import MAKERS, lacking
 from training.__main__ import app
@@ -27,7 +29,7 @@ class Kinds:
     """Imported models.
 
     Attributes:
-        folder: with a folder for each kind, in which its file is.
+        folder: of the stores.
         made: what was imported, by kind.
         skipped: why others were not, by kind.
     """
@@ -55,19 +57,29 @@ class Kinds:
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Kinds:
-    """A model of every kind whose library is installed."""
-    kinds = Kinds(tmp_path_factory.mktemp("kinds"), {}, {kind: why for kind in MAKERS if (why := lacking(kind))})
-    for kind in (kind for kind in dict.fromkeys((*WAYS, *MAKERS)) if kind not in kinds.skipped):
+    """A model of every kind whose library is installed, in stores of this process's own."""
+    kept = keep("kinds", sources(), "all", make_kinds)
+    folder = tmp_path_factory.mktemp("kinds")
+    for store in ("store", "ways"):
+        shutil.copytree(kept / store, folder / store)
+    made: dict[str, Made] = pickle.loads((kept / "made.pickle").read_bytes())
+    return Kinds(folder, made, {kind: why for kind in MAKERS if (why := lacking(kind))})
+
+
+def make_kinds(folder: Path) -> None:
+    """Make a model of every kind whose library is installed, and import each as a user does."""
+    kinds = Kinds(folder, {}, {})
+    for kind in (kind for kind in dict.fromkeys((*WAYS, *MAKERS)) if not lacking(kind)):
         if kind not in WAYS and not kinds.store_of_ways.exists():
             shutil.copytree(kinds.store, kinds.store_of_ways)
-        folder = kinds.folder / kind
-        folder.mkdir()
-        kinds.made[kind] = made = MAKERS[kind](folder)
+        own = folder / kind
+        own.mkdir()
+        kinds.made[kind] = made = MAKERS[kind](own)
         options = ["--name", kind, *map(str, made.options), "--store", str(kinds.store)]
         done = CliRunner().invoke(app, ["import", str(made.file), *options], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert made.told in " ".join(done.output.split())
-    return kinds
+    (folder / "made.pickle").write_bytes(pickle.dumps(kinds.made))
 
 
 @pytest.fixture(scope="session", params=["torchserve", "direct"])

@@ -76,7 +76,7 @@ def submitted(ray: Ray, id: int, model: str) -> JobTrainings:
     trainings = ray.trainings()
     rows: list[Labelled] = []
     write_rows(trainings.rows(id), rows)
-    trainings.start(id, model, [])
+    trainings.start(id, model, ["--feedback", str(trainings.rows(id))])
     return trainings
 
 
@@ -96,7 +96,7 @@ def test_another_monitor_finds_a_training_and_ends_it(ray: Ray) -> None:
     path.parent.mkdir(parents=True)
     row = '{{"time": "2013-02-17T12:{:02}:00+00:00", "features": {{"x": 1.0}}, "label": 2.0}}\n'
     path.write_text("".join(map(row.format, range(30))))
-    trainings.start(2, "slow", [])
+    trainings.start(2, "slow", ["--feedback", str(path)])
     wait_until(lambda: ray.trainings().progress(2).startswith("epoch "), 120)
     age = ray.trainings().age(2)
     assert age is not None

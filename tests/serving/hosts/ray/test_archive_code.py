@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from serving.hosts.ray.archive_code import Called, Request, core_of, handle_of, messages_of, with_threads
+from serving.hosts.ray.archive_code import (
+    METRICS,
+    MULTIPROCESS,
+    Called,
+    Request,
+    core_of,
+    handle_of,
+    measure_here,
+    messages_of,
+    with_threads,
+)
 
 
 class Handler:
@@ -74,3 +84,16 @@ def test_threads_are_given_unless_the_archive_names_them() -> None:
     assert with_threads({}, 2)["handler"] == {"threads": 2}
     assert with_threads({"handler": {"threads": 4}}, 2)["handler"] == {"threads": 4}
     assert with_threads({"continuousBatching": True}, 2)["handler"] == {}
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({MULTIPROCESS: "/heads", METRICS: "/own"}, "/own"),
+        ({MULTIPROCESS: "/heads"}, "/heads"),  # a cluster of somebody else's
+        ({METRICS: "/own"}, None),  # without telemetry
+    ],
+)
+def test_a_replica_measures_into_the_folder_of_its_own_node(environ: dict[str, str], folder: str | None) -> None:
+    measure_here(environ)
+    assert environ.get(MULTIPROCESS) == folder
