@@ -63,7 +63,7 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_variable_that_the_code_names_is_a_setting() -> None:
     named = {name for text in sources() for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]\b(?!_)", text)}
     # Which file is read cannot stand in the file itself; the others are what a process tells those that it starts.
-    assert named - set(VARIABLES) == {ENV_FILE, "MARLOOP_TREE", "MARLOOP_RAY_OF"}
+    assert named - set(VARIABLES) == {ENV_FILE, "MARLOOP_TREE", "MARLOOP_RAY_OF", "MARLOOP_RAY_METRICS"}
     assert ENV_FILE in example()
 
 

@@ -19,6 +19,7 @@ from handlers.language.decoders.adapters import (
     read_adapters,
     write_adapter,
 )
+from serving.settings import ROOT
 
 PEFT = (
     ("layers.0.self_attn.q_proj", 10.672778, 0.13151124),
@@ -63,8 +64,8 @@ def check_equal(given: Adapter, expected: Adapter, factor: float = 1.0) -> None:
 
 
 def test_a_folder_that_peft_wrote_has_the_changes_that_peft_computes() -> None:
-    """The folder beside this file is PEFT 0.21.2's: rank 2, alpha 6, rsLoRA, all linear layers of two."""
-    given = read_adapter(Path(__file__).parent / "peft")
+    """The folder is PEFT 0.21.2's: rank 2, alpha 6, rsLoRA, all linear layers of two."""
+    given = read_adapter(ROOT / "tests/support/handlers/peft")
     assert len(given) == 14
     for layer, norm, entry in PEFT:  # of `get_delta_weight` there
         delta = given[layer].up @ given[layer].down
