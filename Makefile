@@ -72,7 +72,7 @@ evaluation-test: $(VENV)/dev $(VENV)/extra-chat $(VENV)/extra-evaluate ## Test t
 	@$(MARLOOP) fetch chat
 	@$(BIN)/python -m pytest -m evaluation $(or $(ARGS),tests/integration/language)
 
-ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; ten minutes
+ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; seventeen minutes
 	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration tests/monitoring/retraining/launch tests/training/fitting)
 
 chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/machines/ray.md
