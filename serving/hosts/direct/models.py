@@ -27,6 +27,7 @@ from serving.registry import ArchiveError, Registry, Version, version_of
 
 logger = logging.getLogger(__name__)
 DRAIN = 0.05  # s between two looks whether a former version has answered all
+LINGER = 5.0  # s for which nobody must have asked it, before the process that some have is ended
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,12 @@ class Models:
 
 
 async def _retire(model: Served) -> None:
-    """Close a model when it has answered all its requests."""
-    while not model.idle:
+    """Close a model once nobody has asked it for a while: a request finds its model before its body is read."""
+    asked = time.monotonic()
+    while time.monotonic() - asked < LINGER:
         await asyncio.sleep(DRAIN)
+        if not model.idle:
+            asked = time.monotonic()
     model.close()
 
 

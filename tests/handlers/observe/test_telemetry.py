@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -221,7 +222,9 @@ def test_memory_is_read_again_after_some_seconds(monkeypatch: pytest.MonkeyPatch
     world.handler.handle([GOOD])
     grown = world.value("process_resident_memory_bytes")
     assert grown is not None
-    assert grown > first + 200e6
+    assert grown != first
+    # The system may have taken other memory of a large process meanwhile.
+    assert grown == pytest.approx(psutil.Process().memory_info().rss, abs=50e6)
 
 
 def test_an_observer_that_fails_harms_no_request(caplog: pytest.LogCaptureFixture) -> None:

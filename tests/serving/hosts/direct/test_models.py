@@ -34,6 +34,7 @@ class Opened(SimpleNamespace):
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Opened]:
     """All models that were opened."""
     every: list[Opened] = []
+    monkeypatch.setattr(models_module, "LINGER", 0.1)
 
     def open_model(folder: Path, entry: str, config: Any, loop: asyncio.AbstractEventLoop, observers: Any) -> Any:
         answer = folder.name.encode()
@@ -162,3 +163,22 @@ def test_language_models_are_told_of_and_left_to_their_own_processes(
     assert models.table.elsewhere == first
     assert models.table.faults == {}
     assert len(opened) == 1
+
+
+def test_a_former_version_stays_for_a_request_that_had_found_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_module, "LINGER", 0.3)
+    model = SimpleNamespace(idle=True, closed=False)
+    model.close = lambda: setattr(model, "closed", True)
+
+    async def run() -> bool:
+        retired = asyncio.create_task(models_module._retire(model))
+        await asyncio.sleep(0)
+        model.idle = False  # its body was read only now
+        await asyncio.sleep(0.6)
+        early = bool(model.closed)
+        model.idle = True
+        await asyncio.wait_for(retired, 30)
+        return early
+
+    assert not asyncio.run(run())
+    assert model.closed
