@@ -1,11 +1,13 @@
 """An archive of ``torch-model-archiver`` is served, watched, loaded and promoted on every host, by its own handler."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from handlers.message import JSON
 from serving.registry import Registry
 from tests.chaos.load import RIGHT, Question, clients
 from tests.integration.conftest import Server, environment
@@ -94,6 +96,20 @@ def test_another_version_is_promoted_and_rolled_back_without_a_failed_request(ow
         count = outcomes.counts[RIGHT]
         wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
     assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_a_request_whose_body_comes_after_a_promotion_is_answered(own: Server) -> None:
+    content = json.dumps(NUMBERS).encode()
+
+    def body() -> Iterator[bytes]:
+        yield content[:1]
+        assert ask(own, "POST", "/models/legacy/promote", json={"version": "1.1"}).status_code == 200
+        yield content[1:]
+
+    headers = {"Content-Type": JSON, "Content-Length": str(len(content))}
+    answer = own.client.post(f"{own.url}/predictions/legacy", content=body(), headers=headers, timeout=60)
+    assert ask(own, "POST", "/models/legacy/rollback").status_code == 200
+    assert (answer.status_code, answer.json()) == (200, {"total": 13.5})
 
 
 def test_its_status_tells_of_the_one_that_nobody_imported_and_its_load_test_finds_every_answer_right(
