@@ -68,7 +68,7 @@ def changed(champion: Sequence[RegressionPrompt], challenger: Sequence[Regressio
 
 def lost_adapters(champion: ModelContract, challenger: ModelContract) -> list[str]:
     """Return that requests to the champion's adapters would be refused, a sentence; nothing where it has no more."""
-    lost = ", ".join(champion.lineage.adapters.keys() - challenger.lineage.adapters.keys())
+    lost = ", ".join(name for name in champion.lineage.adapters if name not in challenger.lineage.adapters)
     way = f"`marloop adapter {champion.name} NAME SOURCE --version NUMBER` makes one of it that has them"
     return [f"it lacks the champion's adapters ({lost}): {way}"] if lost else []
 
