@@ -17,10 +17,12 @@ from handlers.language.decoders.decoder import DecodeError, Interrupted, Part
 from handlers.language.decoders.openvino_adapters import INPUT, add_adapters, numbers_of
 from handlers.language.decoders.pages import Pages
 from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
+from handlers.language.scheduling.chunks import Beside
 
 MODEL = "openvino_model.xml"
 NO_ADAPTERS: Mapping[str, Adapter] = MappingProxyType({})
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
+BESIDE = Beside(4, 1500, 2)  # streams and chunks share a pass over the weights
 # Arithmetic that the plugin would choose by the processor; fixed, so that an answer is the same on each.
 NUMERICS: dict[str, Any] = {
     "INFERENCE_PRECISION_HINT": "f32",  # otherwise bfloat16 where the CPU has it (AVX512_BF16, AMX)
@@ -343,4 +345,4 @@ def openvino_engine(
         ValueError: an adapter does not fit the model.
     """
     decoder = OpenVinoDecoder(directory, slots, context, threads, cells=cells, adapters=adapters)
-    return ContinuousBatching(decoder, queue, worth_copying=1, speculative_tokens=speculative_tokens)
+    return ContinuousBatching(decoder, queue, BESIDE, worth_copying=1, speculative_tokens=speculative_tokens)

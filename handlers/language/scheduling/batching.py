@@ -8,7 +8,7 @@ from handlers.contract import Array
 from handlers.language.decoders.decoder import DecodeError, Decoder, Interrupted, Part
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 from handlers.language.sampling import largest, log_softmax
-from handlers.language.scheduling.chunks import Chunks
+from handlers.language.scheduling.chunks import OWN_PASS, Beside, Chunks
 from handlers.language.scheduling.running import Running
 from handlers.language.scheduling.slots import Slots
 from handlers.language.structured.grammars import Grammars
@@ -33,8 +33,7 @@ class ContinuousBatching:
 
     Args:
         decoder: computes the logits.
-        chunk: tokens of a prompt in a step for each request that runs beside it, less one. The more requests run, the
-            longer a step takes anyway. The chunk shrinks late in a prompt, where a token costs more.
+        beside: tokens of a prompt in a step with streams.
         lone_chunk: tokens of a prompt in a step while no other request runs.
         backlog_chunk: least tokens of a prompt in a step while others wait: then running and waiting requests share the
             delay.
@@ -54,7 +53,7 @@ class ContinuousBatching:
         self,
         decoder: Decoder,
         queue: int = QUEUE,
-        chunk: float = 2.5,
+        beside: Beside = OWN_PASS,
         lone_chunk: int = 64,
         backlog_chunk: int = 128,
         worth_copying: int = 16,
@@ -65,7 +64,7 @@ class ContinuousBatching:
         self.adapters = decoder.adapters
         self._decoder = decoder
         self.queue = queue
-        self._chunks = Chunks(decoder.batch, chunk, lone_chunk, backlog_chunk)
+        self._chunks = Chunks(decoder.batch, beside, lone_chunk, backlog_chunk)
         self.speculative_tokens = min(speculative_tokens, decoder.batch - 1)
         self._slots = Slots(decoder, worth_copying)
         self._grammars: Grammars | None = None  # made for the first request with a constraint

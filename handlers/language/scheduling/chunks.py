@@ -1,9 +1,27 @@
 """How many tokens of the prompts that are read a step computes beside the streams."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work
-PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
+
+class Beside(NamedTuple):
+    """The tokens of a prompt that make a step beside streams take some 2.5 times as long as without: a decoder's own.
+
+    The more streams run, the longer a step takes anyway. Late in a prompt a token costs more.
+
+    Attributes:
+        each: tokens for each stream, at the prompt's begin.
+        half: position in the prompt at which they are half as many: a token's attention costs as much as all its other
+            work.
+        more: tokens for all together; negative where a chunk needs a pass over the weights of its own.
+    """
+
+    each: float
+    half: int
+    more: int = 0
+
+
+OWN_PASS = Beside(2.5, 512, -1)
 
 
 class Chunks:
@@ -11,13 +29,13 @@ class Chunks:
 
     Args:
         batch: most tokens of a step.
-        chunk: tokens of a prompt in a step for each stream beside it, less one; fewer late in a prompt.
+        beside: tokens of a prompt in a step beside streams.
         lone: tokens of a prompt in a step without streams.
         backlog: least tokens of a prompt in a step beside streams while others wait.
     """
 
-    def __init__(self, batch: int, chunk: float, lone: int, backlog: int) -> None:
-        self._batch, self._chunk, self._lone, self._backlog = batch, chunk, lone, backlog
+    def __init__(self, batch: int, beside: Beside, lone: int, backlog: int) -> None:
+        self._batch, self._beside, self._lone, self._backlog = batch, beside, lone, backlog
 
     def sizes(
         self, unread: Mapping[int, int], positions: Mapping[int, int], streams: int, waiting: bool
@@ -44,5 +62,6 @@ class Chunks:
         """Return the tokens of a prompt in a step beside a number of streams."""
         if not streams:
             return self._lone
-        size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
+        each, half, more = self._beside
+        size = max(1, round(each * streams * half / (half + position)) + more)
         return max(size, self._backlog if waiting else 0)

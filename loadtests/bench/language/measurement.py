@@ -158,7 +158,7 @@ def _chat(started: Started, messages: Sequence[dict[str, str]]) -> list[Answer]:
 
 
 def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
-    """Time gaps between the tokens of running streams, before and while a long prompt is prefilled."""
+    """Time gaps between the tokens of running streams, before and while a long prompt is read, and its first token."""
     running = [stream.Request(plain(prompt, STREAMING)) for prompt in prompts]
     requests = [*running, stream.Request(plain(long, SHORT), BEGUN)]
     *others, late = cold(stream.ask(started.port, f"{started.path}/completions", requests), last=True)
@@ -166,6 +166,7 @@ def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
     begun = max(answer.times[0] for answer in others)
     yield figures.IDLE_GAP.format(count), statistics.median(gaps(others, begun, late.sent))
     yield figures.BUSY_GAP.format(count), p95(gaps(others, late.sent, late.times[0]))
+    yield figures.LATE.format(count), first_token(late)
 
 
 def _newcomers(started: Started, prompts: Prompts) -> Measured:

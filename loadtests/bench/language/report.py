@@ -107,6 +107,7 @@ def _ours(results: Results) -> str:
         streams = f"{count} stream{'s' * (count > 1)}"
         lines.append((f"between tokens of {streams}, the median gap, ms", figures.IDLE_GAP.format(count)))
         lines.append(("while a prompt of 1,000 tokens is prefilled, p95", figures.BUSY_GAP.format(count)))
+        lines.append(("the first token of that prompt, ms", figures.LATE.format(count)))
     lines += [
         (f"a prompt of {SHORTEST} tokens alone: first token, ms", figures.NEWCOMER_ALONE),
         (f"the same while one of {LONGEST:,} tokens is read", figures.NEWCOMER),

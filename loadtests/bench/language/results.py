@@ -12,6 +12,7 @@ EARLIEST, LATEST = "first token, the first of all", "first token, the last of al
 SAME_ALONE, SAME, AGREES = "same text, alone", "same text, together", "agreeing part of the text"
 COLD, WARM_SYSTEM, WARM_TURNS = "first token, cold", "first token, known system prompt", "first token, known turns"
 IDLE_GAP, BUSY_GAP = "gap beside {}, idle", "gap beside {}, p95 during a long prompt"
+LATE = "first token of a long prompt beside {}"
 NEWCOMER_ALONE, NEWCOMER = "first token of a short prompt, alone", "first token of a short prompt, beside a long one"
 BANDWIDTH = "read bandwidth"
 OURS, DIRECT, IN_PROCESS, TRANSFORMERS = "marloop", "marloop-direct", "in-process", "transformers"

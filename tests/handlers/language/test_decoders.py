@@ -12,6 +12,7 @@ from handlers.language.decoders.openvino import OpenVinoDecoder
 from handlers.language.generation import Constraint, Generate, PromptTooLong, QueueFull, Sampling
 from handlers.language.sampling import log_softmax
 from handlers.language.scheduling.batching import ContinuousBatching
+from handlers.language.scheduling.chunks import Beside
 from handlers.language.template import ChatTemplate
 from tests.support.handlers.echo_engine import SMOLLM2
 from tests.support.handlers.generating import GREEDY, Answer, run
@@ -144,7 +145,7 @@ def test_cancelling_frees_the_slot_for_a_waiting_request(start: Start) -> None:
 
 
 def test_a_long_prompt_in_chunks_gets_the_same_answer_while_others_get_their_tokens(decoder: Decoder) -> None:
-    engine = ContinuousBatching(decoder, chunk=8)  # so that it is read before the others end
+    engine = ContinuousBatching(decoder, beside=Beside(8, 512, -1))  # so that it is read before the others end
     others = [ask(engine, f"{i}", max_tokens=60) for i in range(2)]
     long = ask(engine, "long", STORY)
     assert len(long.prompt) > 100
