@@ -10,18 +10,18 @@ class Beside(NamedTuple):
     The more streams run, the longer a step takes anyway. Late in a prompt a token costs more.
 
     Attributes:
-        each: tokens for each stream, at the prompt's begin.
+        each: tokens for each stream at the prompt's begin, less one for all together.
         half: position in the prompt at which they are half as many: a token's attention costs as much as all its other
             work.
-        more: tokens for all together; negative where a chunk needs a pass over the weights of its own.
+        least: tokens that are always read: so few cost hardly more than one.
     """
 
     each: float
     half: int
-    more: int = 0
+    least: int = 1
 
 
-OWN_PASS = Beside(2.5, 512, -1)
+OWN_PASS = Beside(2.5, 512)  # a chunk is computed in a pass over the weights of its own
 
 
 class Chunks:
@@ -62,6 +62,6 @@ class Chunks:
         """Return the tokens of a prompt in a step beside a number of streams."""
         if not streams:
             return self._lone
-        each, half, more = self._beside
-        size = max(1, round(each * streams * half / (half + position)) + more)
+        each, half, least = self._beside
+        size = max(least, round(each * streams * half / (half + position)) - 1)
         return max(size, self._backlog if waiting else 0)

@@ -145,7 +145,7 @@ def test_cancelling_frees_the_slot_for_a_waiting_request(start: Start) -> None:
 
 
 def test_a_long_prompt_in_chunks_gets_the_same_answer_while_others_get_their_tokens(decoder: Decoder) -> None:
-    engine = ContinuousBatching(decoder, beside=Beside(8, 512, -1))  # so that it is read before the others end
+    engine = ContinuousBatching(decoder, beside=Beside(8, 512))  # so that it is read before the others end
     others = [ask(engine, f"{i}", max_tokens=60) for i in range(2)]
     long = ask(engine, "long", STORY)
     assert len(long.prompt) > 100

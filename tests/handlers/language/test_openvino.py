@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 
 from handlers.language.decoders.decoder import Interrupted, Part
-from handlers.language.decoders.openvino import NUMERICS, EngineError, OpenVinoDecoder, compile_model, reason
+from handlers.language.decoders.openvino import (
+    NUMERICS,
+    EngineError,
+    OpenVinoDecoder,
+    compile_model,
+    openvino_engine,
+    reason,
+)
 from handlers.language.generation import Generate
 from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language.speculation import KINDS
@@ -126,6 +134,17 @@ def test_an_answer_is_the_same_again_and_beside_others_whatever_the_processor_ha
     for alone, again, together in json.loads(done.stdout):
         assert again == alone
         assert together == alone
+
+
+def test_a_long_prompt_does_not_wait_for_the_end_of_a_stream(converted: Path) -> None:
+    engine = openvino_engine(converted, 2, 640)
+    try:
+        stream = Generate("stream", [100], 120, replace(GREEDY, ignore_eos=True))
+        long = Generate("long", [100 + i % 900 for i in range(200)], 1, GREEDY)
+        answers = run(engine, stream, later={3: lambda: engine.add(long)})
+        assert answers["long"].steps[0] < answers["stream"].steps[-1]
+    finally:
+        engine.close()
 
 
 def test_drafts_change_no_answer_of_an_edited_program_or_a_free_text(converted: Path) -> None:

@@ -86,7 +86,7 @@ def test_sampled_answers_do_not_depend_on_the_rest_of_the_batch() -> None:
 
 def test_a_prompts_log_probabilities_are_those_of_each_token_after_those_before_it() -> None:
     decoder = ToyDecoder()
-    engine = ContinuousBatching(decoder, beside=Beside(4, 512, -1))
+    engine = ContinuousBatching(decoder, beside=Beside(4, 512))
     prompt = [7, 8, 9, *range(1, 31)]
     asked = replace(request("a", prompt, 3, Sampling(temperature=0, logprobs=2)), scored=True)
     other = request("b", prompt, 20)
@@ -120,7 +120,7 @@ def test_first_come_is_first_served() -> None:
 
 def test_a_long_prompt_is_taken_in_chunks_between_which_others_get_their_tokens() -> None:
     decoder = ToyDecoder()
-    engine = ContinuousBatching(decoder, beside=Beside(4, 512, -1))
+    engine = ContinuousBatching(decoder, beside=Beside(4, 512))
     long = request("long", [2] * 50, max_tokens=2)
     first, second = request("first", [5, 6], max_tokens=20), request("second", [7, 8], max_tokens=20)
     answers = run(engine, first, second, later={3: lambda: engine.add(long)})
@@ -132,7 +132,7 @@ def test_a_long_prompt_is_taken_in_chunks_between_which_others_get_their_tokens(
 
 def test_a_prompt_alone_takes_whole_batches() -> None:
     decoder = ToyDecoder()
-    run(ContinuousBatching(decoder, beside=Beside(4, 512, -1)), request("long", [2] * 50, max_tokens=1))
+    run(ContinuousBatching(decoder, beside=Beside(4, 512)), request("long", [2] * 50, max_tokens=1))
     assert [sum(load.values()) for load in decoder.loads] == [32, 18]
 
 
@@ -219,7 +219,7 @@ def test_a_waiting_request_can_be_cancelled_and_an_unknown_id_is_ignored() -> No
 
 
 def test_a_prompt_that_is_cancelled_between_its_chunks_leaves_a_usable_slot() -> None:
-    engine = ContinuousBatching(ToyDecoder(), beside=Beside(4, 512, -1))
+    engine = ContinuousBatching(ToyDecoder(), beside=Beside(4, 512))
     long, other = request("long", [2] * 40), request("other", [5, 6], max_tokens=20)
     again = request("again", [2] * 41)
     later = {4: lambda: engine.cancel("long"), 5: lambda: engine.add(again)}

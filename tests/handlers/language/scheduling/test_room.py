@@ -143,7 +143,7 @@ def test_one_that_lost_its_slot_can_be_cancelled() -> None:
 
 def test_a_prompt_whose_log_probabilities_are_wanted_may_lose_its_slot() -> None:
     decoder = PagedDecoder(slots=4, cells=64, batch=8)
-    engine = ContinuousBatching(decoder, beside=Beside(2, 512, -1))
+    engine = ContinuousBatching(decoder, beside=Beside(2, 512))
     growing = [request(f"{i}", 8, 24) for i in range(2)]
     scored = replace(request("scored", 24, 4, Sampling(temperature=0, logprobs=1, ignore_eos=True)), scored=True)
     answers = run(engine, *growing, later={4: lambda: engine.add(scored)})

@@ -132,7 +132,7 @@ def test_the_more_requests_run_the_less_each_drafts_and_nothing_while_a_prompt_i
         most[running] = max((max(load.values()) for load in loads), default=1) - 1
     assert most == {1: 7, 2: 3, 3: 1, 4: 1, 5: 0, 6: 0, 7: 0, 8: 0}
     decoder = CyclingDecoder(context=256, batch=256)
-    engine = ContinuousBatching(decoder, beside=Beside(4, 512, -1), speculative_tokens=DRAFTS)
+    engine = ContinuousBatching(decoder, beside=Beside(4, 512), speculative_tokens=DRAFTS)
     stream, long = requests(2, GREEDY, max_tokens=200)
     run(engine, stream, later={20: lambda: engine.add(replace(long, prompt=[2] * 40, max_tokens=1))})
     reading = [load for load in decoder.loads[20:] if len(load) == 2 and max(load.values()) > 1]
