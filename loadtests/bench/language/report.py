@@ -66,7 +66,8 @@ def _head(results: Results) -> str:
     paragraphs = [
         f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores shared by server and "
         f"clients, {machine['memory']} of memory that is read at {bandwidth} GB/s, {machine['system']}, "
-        f"Python {machine['python']}. The weights are {results.weights / 1e6:.0f} MB.",
+        f"Python {machine['python']}. The weights are {results.weights / 1e6:.0f} MB; ours are computed by "
+        f"{_engine(results)}.",
         f"{results.rounds} rounds, in each every contender in turn: started, warmed up for half a minute, measured, "
         "stopped. Prompts of 128 tokens that begin differently, 64 new tokens, greedy, the same for all. Medians over "
         "the rounds, the smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last "
@@ -75,6 +76,11 @@ def _head(results: Results) -> str:
         "![tokens a second, and the first token](pictures/language-model.png)",
     ]
     return head(results.rounds, paragraphs)
+
+
+def _engine(results: Results) -> str:
+    """Return the name of the engine that serves the model."""
+    return results.evaluation.speed.engine if results.evaluation.speed else "an engine that it does not name"
 
 
 def _contenders(results: Results) -> str:
