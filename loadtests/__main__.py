@@ -23,9 +23,10 @@ from loadtests.tune.candidates import grid
 from serving import command_line
 from serving.command_line import Json, console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
+from serving.ports import free_ports
 from serving.readiness import ask
 from serving.registry import ArchiveError
-from serving.settings import ROOT, HostName, Settings, free_ports
+from serving.settings import ROOT, HostName, Settings
 
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

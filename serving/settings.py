@@ -1,10 +1,7 @@
 """Ports and paths, from the environment."""
 
-import contextlib
 import hashlib
 import os
-import random
-import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from handlers.observe.settings import MAY_BE_EMPTY, SECRET, EnvironmentSettings, says
+from serving.ports import free_ports, free_span
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
 RAY_PORTS = 20  # that the Ray host takes
-FIRST_FREE = 10_000  # the first port that `free_ports` gives
 _ORIGIN = r"https?://[^\s/,*]+"
 _ORIGINS = rf"^(\*|{_ORIGIN}([\s,]+{_ORIGIN})*)$"
 HostName = Literal["torchserve", "direct", "ray"]
@@ -305,36 +302,8 @@ def _reachable(address: str) -> str:
     return "127.0.0.1" if address in ("0.0.0.0", "::") else address
 
 
-def free_ports(count: int) -> list[int]:
-    """Return so many ports that nothing listens on now.
-
-    None is of those that the kernel gives to outgoing connections: a client could take it before the server listens.
-    """
-    chance = random.SystemRandom()
-    with contextlib.ExitStack() as stack:
-        ports: set[int] = set()
-        while len(ports) < count:
-            listener = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                listener.bind(("127.0.0.1", chance.randrange(FIRST_FREE, _first_outgoing())))
-                ports.add(listener.getsockname()[1])
-        return list(ports)
-
-
-def _first_outgoing() -> int:
-    """Return the first port that the kernel gives to an outgoing connection; Linux's default where it does not say."""
-    with contextlib.suppress(OSError, ValueError):
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-        if first > 2 * FIRST_FREE:
-            return first
-    return 32768
-
-
 def on_free_ports(store: Path, run_dir: Path) -> Settings:
     """Return the settings of a copy that listens on free ports of this machine alone."""
-    names = [name for name in Settings.__struct_fields__ if name.endswith("_port")]
+    names = [name for name in Settings.__struct_fields__ if name.endswith("_port") and name != "ray_port"]
     ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
-    others = [port for name, port in ports.items() if name != "ray_port"]
-    while any(0 <= port - ports["ray_port"] < RAY_PORTS for port in others):
-        (ports["ray_port"],) = free_ports(1)
-    return Settings(model_store=store, run_dir=run_dir, **ports)
+    return Settings(model_store=store, run_dir=run_dir, ray_port=free_span(RAY_PORTS), **ports)

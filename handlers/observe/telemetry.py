@@ -33,6 +33,13 @@ MEMORY_INTERVAL = 5.0  # s
 _PROTOCOL = attrgetter("protocol")
 
 
+def resident_memory() -> int:
+    """Return the bytes of memory that this process has; 0 where there is no ``/proc``."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0
+
+
 class WeightedHistogram(Histogram):
     """A histogram that takes many observations at once."""
 
@@ -73,6 +80,7 @@ class Telemetry:
         protocol: names the protocol of a refused request.
         registry: owner of the instruments.
         clock: seconds since the epoch.
+        memory: bytes of memory that this process has.
     """
 
     def __init__(
@@ -81,8 +89,10 @@ class Telemetry:
         protocol: Callable[[Request], str],
         registry: CollectorRegistry,
         clock: Callable[[], float] = time.time,
+        memory: Callable[[], int] = resident_memory,
     ) -> None:
         self._contract, self._protocol, self._registry, self._clock = contract, protocol, registry, clock
+        self._resident = memory
         self._names = {"model": contract.name, "version": contract.version}
         self._requests = self._counter(*REQUESTS, "protocol", "code")
         self._right: dict[str, Counter] = {}  # of ``_requests``, by protocol
@@ -184,9 +194,7 @@ class Telemetry:
         now = self._clock()
         if now - self._memory_read >= MEMORY_INTERVAL:
             self._memory_read = now
-            with contextlib.suppress(OSError):  # where there is no /proc it stays 0
-                pages = int(Path("/proc/self/statm").read_text().split()[1])
-                self._memory.set(pages * resource.getpagesize())
+            self._memory.set(self._resident())
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*MODEL, *labels), registry=self._registry)

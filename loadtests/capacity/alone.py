@@ -19,11 +19,12 @@ from loadtests.capacity.costs import CostsError
 from serving.command_line import ENV_FILE, OFF
 from serving.hosts.direct.background import find_workers
 from serving.metrics.exporter import WorkerMetrics
+from serving.ports import free_ports
 from serving.processes import Tree, running
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.security import house_key
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import ROOT, Settings
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,12 @@ from loadtests.bench import environments
 from loadtests.plan import key_headers
 from loadtests.tune.champion import Champion
 from serving.command_line import ENV_FILE, OFF
+from serving.ports import free_ports
 from serving.processes import running
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.security import house_key
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import ROOT, Settings
 
 
 @dataclass(frozen=True)

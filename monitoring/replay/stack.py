@@ -18,9 +18,10 @@ from serving.command_line import ENV_FILE, OFF
 from serving.hosts.host import TIMEOUT
 from serving.hosts.torchserve import background
 from serving.hosts.torchserve.management import Management
+from serving.ports import free_ports
 from serving.processes import commands, end, tail
 from serving.registry import Registry
-from serving.settings import ROOT, Settings, free_ports, on_free_ports
+from serving.settings import ROOT, Settings, on_free_ports
 from serving.supervision.companion import Companion, exporter
 from serving.supervision.supervisor import Supervisor
 

@@ -20,10 +20,11 @@ from serving.hosts.ray.cluster import ServeApi
 from serving.hosts.ray.config import serve_config
 from serving.hosts.ray.launch import MARK, mark_of
 from serving.hosts.ray.settings import Offset, Place
+from serving.ports import free_span
 from serving.processes import marked, running
 from serving.readiness import ask_all
 from serving.registry import Registry
-from serving.settings import free_ports
+from serving.settings import RAY_PORTS
 from tests.integration.conftest import put, settings_for
 from tests.support.waiting import wait_until
 
@@ -46,7 +47,9 @@ class Cluster:
         self.nodes = [
             self.head,
             *(
-                replace(head, run_dir=folder / f"node{i}", ray_port=free_ports(1)[0], private_address=f"127.0.0.{i}")
+                replace(
+                    head, run_dir=folder / f"node{i}", ray_port=free_span(RAY_PORTS), private_address=f"127.0.0.{i}"
+                )
                 for i in (3, 4)
             ),
         ]

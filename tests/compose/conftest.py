@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
 from tests.compose.stack import SERVICES, Stack
 

@@ -23,9 +23,10 @@ from serving.hosts.chosen import chosen
 from serving.hosts.direct.background import find_workers
 from serving.hosts.ray import background as ray_background
 from serving.hosts.torchserve import background
+from serving.ports import free_ports
 from serving.processes import tail
 from serving.registry import Registry
-from serving.settings import HostName, Settings, free_ports
+from serving.settings import HostName, Settings
 from serving.supervision.companion import monitor
 from tests.support.chat_archive import register_echo
 from tests.support.training.trainings import Trainings

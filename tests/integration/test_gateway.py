@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from tests.integration.conftest import Server
 from tests.support.waiting import wait_until
 

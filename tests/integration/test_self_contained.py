@@ -19,7 +19,7 @@ from handlers.engine import OnnxRuntimeEngine
 from handlers.handler import ModelHandler
 from serving import archive
 from serving.hosts.torchserve.launch import find_java
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.monitoring.retraining.judging.test_archived import Texts, shares_of_the_mean
 from tests.support.chat_archive import register_echo
 from tests.support.handlers import wire

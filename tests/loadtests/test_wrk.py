@@ -6,8 +6,8 @@ from loadtests import wrk
 from loadtests.bench import environments
 from loadtests.bench.tensors.measurement import answers
 from loadtests.bench.tensors.workloads import JSON, Exchange, read_prediction
+from serving.ports import free_ports
 from serving.processes import running
-from serving.settings import free_ports
 from tests.support.loadtests.peers import command
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict

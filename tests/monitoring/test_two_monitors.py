@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from monitoring.store.predictions import open_store
+from serving.ports import free_ports
 from serving.registry import Registry
-from serving.settings import free_ports, on_free_ports
+from serving.settings import on_free_ports
 from tests.conftest import Figures
 from tests.support.monitoring.databases import PostgreSQL, new_database, postgresql_server
 from tests.support.serving.stores import add

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import FIRST_FREE, ROOT, Settings, free_ports
+from serving.settings import RAY_PORTS, ROOT, Settings, on_free_ports
 
 
 def test_without_variables_everything_listens_on_loopback() -> None:
@@ -95,9 +95,9 @@ def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path
     assert len(deep.temporary.name) == len(first.temporary.name) < 30
 
 
-def test_free_ports_are_distinct_and_none_that_an_outgoing_connection_could_take() -> None:
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = free_ports(200)
-    assert len(set(ports)) == 200
-    assert min(ports) >= FIRST_FREE
-    assert max(ports) < max(first, 32768)
+def test_a_copy_on_free_ports_listens_on_none_twice(tmp_path: Path) -> None:
+    settings = on_free_ports(tmp_path / "store", tmp_path / "run")
+    names = [name for name in Settings.__struct_fields__ if name.endswith("_port") and name != "ray_port"]
+    ports = [getattr(settings, name) for name in names]
+    ports += range(settings.ray_port, settings.ray_port + RAY_PORTS)
+    assert len(set(ports)) == len(names) + RAY_PORTS

@@ -18,7 +18,8 @@ from loadtests.bench.language.model import Model
 from loadtests.bench.language.results import DIRECT, IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
 from loadtests.bench.tensors import marloop
 from serving import processes
-from serving.settings import ROOT, HostName, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT, HostName
 
 PEERS = Path(__file__).parent / "peers"
 CONTEXT = 2048  # tokens of a peer's context

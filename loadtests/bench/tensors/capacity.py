@@ -19,8 +19,9 @@ from loadtests.bench.tensors.measurement import answers
 from loadtests.bench.tensors.results import Extremes, Plan
 from loadtests.bench.tensors.workloads import Exchange
 from serving.hosts.torchserve.management import Management
+from serving.ports import free_ports
 from serving.processes import START_TIMEOUT, Tree, running
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import ROOT, Settings
 
 STEADY = 10  # good answers in a row that count as recovered
 SAMPLE_EVERY = 1.0  # s between two samples of the memory

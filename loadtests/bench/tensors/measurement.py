@@ -21,8 +21,8 @@ from loadtests.bench.tensors.contenders import MODELS, WORKLOADS, Contender
 from loadtests.bench.tensors.in_process import InProcess
 from loadtests.bench.tensors.results import Results, Sample, Standing
 from loadtests.bench.tensors.workloads import Exchange
+from serving.ports import free_ports
 from serving.processes import running
-from serving.settings import free_ports
 
 SEED = 20130217
 TURN_TIMEOUT = 300.0  # s

@@ -8,11 +8,12 @@ from pathlib import Path
 from loadtests.bench import environments
 from loadtests.bench.tensors import marloop
 from loadtests.bench.tensors.results import WholeHost
+from serving.ports import free_ports
 from serving.processes import running
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.security import house_key
-from serving.settings import ROOT, free_ports
+from serving.settings import ROOT
 
 STARTS = 3
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from handlers.observe.sink import RefusedError, Sink, SinkError
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.support.sinks import sink
 
 

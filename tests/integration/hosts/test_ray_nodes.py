@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from serving.hosts.ray import background
 from serving.hosts.ray.cluster import ServeApi
 from serving.hosts.ray.settings import Place
+from serving.ports import free_ports, free_span
 from serving.processes import running
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import RAY_PORTS, ROOT, Settings
 from serving.supervision.companion import exporter, monitor
 from tests.chaos.load import RIGHT, Question, clients
 from tests.integration.conftest import CHAT, needs_ray, put, settings_for
@@ -66,7 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     settings = settings_for(store, folder / "run", host="ray")
     cluster = Cluster(
         replace(settings, private_address="127.0.0.2"),
-        replace(settings, run_dir=folder / "node", ray_port=free_ports(1)[0], private_address="127.0.0.3"),
+        replace(settings, run_dir=folder / "node", ray_port=free_span(RAY_PORTS), private_address="127.0.0.3"),
     )
     head, node = Place(cluster.head), Place(cluster.node)
     with contextlib.ExitStack() as stack:

@@ -15,8 +15,9 @@ import pytest
 from serving.hosts.host import TIMEOUT
 from serving.hosts.torchserve.management import Management
 from serving.hosts.torchserve.rollout import connect
+from serving.ports import free_ports
 from serving.registry import Registry
-from serving.settings import ROOT, free_ports
+from serving.settings import ROOT
 from tests.integration.conftest import Server, serve, settings_for
 from tests.support.chat_archive import register_echo
 from tests.support.waiting import wait_until

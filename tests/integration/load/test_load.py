@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from tests.integration.conftest import Server, environment
 from tests.support.waiting import wait_until
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from monitoring.grafana.generate import FOLDER
-from serving.settings import ROOT, HostName, Settings, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT, HostName, Settings
 from serving.supervision.companion import monitor as companion
 from tests.integration.conftest import CHAT, MODELS, RAY, Server
 from tests.support.monitoring.programs import alertmanager, need, prometheus

@@ -29,8 +29,8 @@ from loadtests.bench.tensors.workloads import (
     v2_binary,
     v2_json,
 )
+from serving.ports import free_ports
 from serving.processes import running
-from serving.settings import free_ports
 from tests.support.loadtests.peers import command
 
 X = TensorSpec("x", "FP32", range=(0, 100))

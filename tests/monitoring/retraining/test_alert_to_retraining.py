@@ -12,7 +12,8 @@ from fastapi import FastAPI, Response
 from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from tests.support.monitoring.loops import MODEL, Loop
 from tests.support.monitoring.programs import alertmanager, need, prometheus
 from tests.support.waiting import wait_until

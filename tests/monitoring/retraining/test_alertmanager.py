@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from tests.support.monitoring.programs import alertmanager, need, run
 from tests.support.sinks import sink
 from tests.support.waiting import wait_until

@@ -26,8 +26,8 @@ def codes(folder: Path, key: str = "", always: bool = False) -> dict[str, str]:
     from serving.hosts.direct.grpc.messages import CLASSES
     from serving.hosts.direct.grpc.service import HEALTH, INFERENCE, InferenceService, beside_http
     from serving.hosts.direct.models import Table
+    from serving.ports import free_ports
     from serving.security.grpc_gate import KeyInterceptor
-    from serving.settings import free_ports
 
     models: Any = SimpleNamespace(table=Table({"line": {}}, {"line": "1.2"}))
     service, port = InferenceService(models, dict), free_ports(1)[0]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from serving.settings import Settings, free_ports
+from serving.ports import free_ports
+from serving.settings import Settings
 from serving.supervision import companion
 from serving.supervision.companion import Companion, CompanionError
 

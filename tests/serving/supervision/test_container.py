@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from serving.settings import ROOT, Settings, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT, Settings
 from serving.supervision.supervisor import Supervisor, supervisor_of
 from tests.support.waiting import wait_until
 

@@ -12,7 +12,7 @@ pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk, of the extra
 from opentelemetry.trace import SpanKind, StatusCode
 
 from handlers.message import Request, Response
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.serving.hosts.direct.test_app import nothing
 from tests.serving.traces.traced import CALLER, PARENT, TRACE, Traced
 

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk, of the extra otel, is not installed")
 
-from serving.settings import ROOT, free_ports
+from serving.ports import free_ports
+from serving.settings import ROOT
 from serving.traces import setup
 from serving.traces.settings import TraceSettings
 from serving.traces.setup import Traces, missing_exporter, start_traces

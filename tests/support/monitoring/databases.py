@@ -12,7 +12,7 @@ import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
-from serving.settings import free_ports
+from serving.ports import free_ports
 
 SUPERUSER = "postgres"
 

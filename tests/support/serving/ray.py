@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from serving.hosts.ray.launch import START
+from serving.ports import free_ports
 from serving.processes import running
-from serving.settings import free_ports
 
 PORTS = (
     *("port", "dashboard-port", "dashboard-agent-listen-port", "metrics-export-port"),

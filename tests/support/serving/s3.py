@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.support.waiting import wait_until
 
 # One request at a time, so that a condition and its write are one step, as they are on S3.

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from serving.ports import free_ports
 from serving.registry import Registry
-from serving.settings import ROOT, free_ports
+from serving.settings import ROOT
 from tests.training.fitting.joint import PATIENCE, fit_all
 from training.fitting.distributed import ALONE, Processes, ProcessLostError, joined
 from training.fitting.rows import Rows

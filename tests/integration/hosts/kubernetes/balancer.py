@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from serving.hosts.ray.front import control as front
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.support.waiting import wait_until
 
 # A pod is out after as many failed probes as the chart lets pass.

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.ports import free_ports
 from serving.registry import file_sha256
 from serving.security.keys import KeyFile
-from serving.settings import free_ports
 from tests.chaos.load import RIGHT, Outcomes, Question, clients
 from tests.integration.hosts.kubernetes.balancer import balancing, log_of
 from tests.integration.hosts.kubernetes.deployment import Deployment, versions

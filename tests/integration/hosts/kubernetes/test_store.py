@@ -13,8 +13,9 @@ import pytest
 from msgspec.structs import replace
 
 from serving.hosts.fleet import FleetRollout
+from serving.ports import free_ports
 from serving.registry import State, Version, file_sha256
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import ROOT, Settings
 from serving.store.opening import open_registry
 from serving.store.trust import Trust
 from tests.chaos.load import RIGHT, Outcomes, clients

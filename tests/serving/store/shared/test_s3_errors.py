@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from serving.ports import free_ports
 from serving.registry import ArchiveError
-from serving.settings import free_ports
 from serving.store.fetching import fetch
 from serving.store.shared.s3_objects import Objects
 from serving.store.shared.s3_registry import S3Registry

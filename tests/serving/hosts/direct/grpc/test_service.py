@@ -14,7 +14,7 @@ import pytest
 from handlers.contract import TensorSpec
 from handlers.formats.codec import Codec
 from handlers.message import MAX_BODY
-from serving.settings import free_ports
+from serving.ports import free_ports
 from tests.serving.hosts.direct.test_app import V2_BODY, World, nothing
 from tests.support.handlers.models import contract
 
