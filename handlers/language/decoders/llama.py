@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.decoders.decoder import DecodeError, Part
+from handlers.language.decoders.decoder import DecodeError, Interrupted, Part
 from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 
 # From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds differently (measured). A
@@ -38,6 +38,7 @@ FLAGS = {
     "AMX_INT8": "amx_int8",
 }
 CPUINFO = Path("/proc/cpuinfo")
+ABORTED = 2  # what llama_decode gives after an interruption
 PIECE = 256  # bytes: more than a token of a usual vocabulary
 
 
@@ -128,6 +129,11 @@ class LlamaDecoder:
             raise ValueError(f"llama.cpp has no memory for {slots} slots of {context} tokens; lower slots or context")
         self.context: int = context  # llama.cpp rounds up
         self._memory: Any = api.llama_get_memory(self._context)
+        # llama.cpp asks a function before each operation whether to go on. A function in Python would wait for the
+        # interpreter at each; C's strlen reads this flag, "" or "!", and returns the length, 0 or 1.
+        self._stop = ctypes.create_string_buffer(2)
+        self._asked = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
+        api.llama_set_abort_callback(self._context, self._asked, self._stop)
         self._batch = _Batch(api, self.batch, slots)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
@@ -162,7 +168,9 @@ class LlamaDecoder:
 
         Raises:
             DecodeError: llama.cpp could not compute the logits.
+            Interrupted: another thread asked for that.
         """
+        self._stop.value = b""
         single = [number for number, part in enumerate(parts) if len(part.tokens) == part.rows == 1]
         longer = [[number] for number in range(len(parts)) if number not in single]
         if not longer:
@@ -183,10 +191,13 @@ class LlamaDecoder:
         return True
 
     def interrupt(self) -> None:
-        """Do nothing: a batch goes on to its end."""
+        """Let the ``decode`` of another thread end at its next operation."""
+        self._stop.value = b"!"
 
     def _compute(self, parts: Sequence[Part]) -> Array:
         status = self._api.llama_decode(self._context, self._batch.fill(parts))
+        if status == ABORTED:
+            raise Interrupted("another thread interrupted it")
         if status:
             raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
         rows = sum(part.rows for part in parts)

@@ -29,7 +29,7 @@ def write_page(results: Results, page: Path) -> str:
     Raises:
         ValueError: only one of the marks is there.
     """
-    tables = markdown(results)
+    tables = markdown(results, beside(page).name)
     put(tables, page, MARKS)
     draw_chart(results, beside(page))
     return tables
@@ -47,10 +47,10 @@ def draw_chart(results: Results, path: Path) -> None:
             axes.set_title(title)
 
 
-def markdown(results: Results) -> str:
-    """Return all tables."""
+def markdown(results: Results, chart: str) -> str:
+    """Return all tables; ``chart`` is the file of ``draw_chart``."""
     parts = [
-        _head(results),
+        _head(results, chart),
         goals_table(goals(results)),
         _contenders(results),
         _ours(results),
@@ -60,27 +60,22 @@ def markdown(results: Results) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _head(results: Results) -> str:
-    machine = results.machine
+def _head(results: Results, chart: str) -> str:
+    machine, engine = results.machine, results.settings["handler"]["engine"]
     bandwidth = span(spread(results.values(MACHINE, figures.BANDWIDTH), lambda value: value / 1e9), 1)
     paragraphs = [
         f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores shared by server and "
         f"clients, {machine['memory']} of memory that is read at {bandwidth} GB/s, {machine['system']}, "
         f"Python {machine['python']}. The weights are {results.weights / 1e6:.0f} MB; ours are computed by "
-        f"{_engine(results)}.",
+        f"{engine}.",
         f"{results.rounds} rounds, in each every contender in turn: started, warmed up for half a minute, measured, "
         "stopped. Prompts of 128 tokens that begin differently, 64 new tokens, greedy, the same for all. Medians over "
         "the rounds, the smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last "
         "stream's first token to the first one's last, end to end from the first request to the last token. Ours "
         "decodes 8 prompts that it has just answered, so that all start at once.",
-        "![tokens a second, and the first token](pictures/language-model.png)",
+        f"![tokens a second, and the first token](pictures/{chart})",
     ]
     return head(results.rounds, paragraphs)
-
-
-def _engine(results: Results) -> str:
-    """Return the name of the engine that serves the model."""
-    return results.evaluation.speed.engine if results.evaluation.speed else "an engine that it does not name"
 
 
 def _contenders(results: Results) -> str:

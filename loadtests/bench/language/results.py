@@ -1,5 +1,7 @@
 """The results of a run, as JSON."""
 
+from typing import Any
+
 import msgspec
 
 from handlers.contract.model_card import Evaluation
@@ -45,7 +47,7 @@ class Results(Run, kw_only=True):
 
     rounds: int
     weights: int
-    settings: dict[str, object]
+    settings: dict[str, Any]
     evaluation: Evaluation
     samples: list[Sample] = []
 

@@ -1,11 +1,12 @@
 """What is llama.cpp's own; what it has in common with other engines is in test_language_engines.py."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from handlers.language.decoders.decoder import Part
+from handlers.language.decoders.decoder import Interrupted, Part
 from handlers.language.decoders.llama import LlamaDecoder
 from tests.support.handlers.smollm2 import weights
 
@@ -32,4 +33,24 @@ def test_logits_do_not_depend_on_how_a_prompt_was_cut() -> None:
     for start in range(0, 100, 20):
         cut = decoder.decode([Part(1, start, prompt[start : start + 20], start == 80)])
     assert np.array_equal(cut, whole)
+    decoder.close()
+
+
+def test_a_batch_that_another_thread_interrupts_ends_without_a_trace() -> None:
+    prompt = [100 + i % 900 for i in range(400)]
+    decoder = LlamaDecoder(weights(), 2, 512, threads=2)
+    expected = decoder.decode([Part(0, 0, prompt, is_last=True)]).copy()
+    decoder.decode([Part(1, 0, prompt[:9], is_last=False)])
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(decoder.decode, [Part(1, 9, prompt[9:], is_last=True)])
+        while not future.done():
+            decoder.interrupt()
+    with pytest.raises(Interrupted):
+        future.result()
+    decoder.truncate(1, 9)
+    assert decoder.held({1}) == 9
+    assert np.array_equal(decoder.decode([Part(1, 9, prompt[9:], is_last=True)]), expected)
+    decoder.interrupt()  # without a batch
+    decoder.truncate(1, 9)
+    assert np.array_equal(decoder.decode([Part(1, 9, prompt[9:], is_last=True)]), expected)
     decoder.close()

@@ -135,7 +135,7 @@ def measured() -> Results:
         machine={"processor": "a CPU", "cores": "2", "memory": "24 GiB", "system": "Linux", "python": "3.11"},
         titles={one.name: one.what for one in contenders.contenders(Path("anywhere"))},
         weights=100_000_000,
-        settings={},
+        settings={"handler": {"engine": "llama.cpp"}},
         evaluation=evaluated({"perplexity": 10.1}, baselines={"float32": {"perplexity": 10.0}}),
     )
     rates = {OURS: 90.0, DIRECT: 93.0, IN_PROCESS: 95.0, TRANSFORMERS: 12.0, LLAMA_SERVER: 60.0}
@@ -175,6 +175,9 @@ def test_the_tables_are_written_again_from_the_results_beside_the_page(tmp_path:
     assert done.exit_code == 0, done.output
     text = page.read_text()
     assert text.startswith(f"# Words\n\n{report.MARKS.begin}\n")
+    assert "ours are computed by llama.cpp." in text
+    assert "(pictures/page.png)" in text
+    assert (tmp_path / "pictures/page.png").is_file()
     assert "| Marloop, over HTTP through TorchServe | 91 (90–92) |" in text
     assert "| llama-cpp-python's own server | cannot be installed: no wheel |" in text
 
