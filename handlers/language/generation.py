@@ -39,7 +39,7 @@ class Sampling:
 
     Args:
         temperature: 0 takes the likeliest token; 1 samples the model's own distribution.
-        top_p: samples among the likeliest tokens that together have this probability, in (0, 1].
+        top_p: samples among the likeliest tokens that together have this probability, in [0, 1]; 0 for the first.
         top_k: samples among this number of the likeliest tokens; 0 for all.
         min_p: samples among tokens with this share of the likeliest one's probability (arXiv:2407.01082); 0 for all.
         presence_penalty: subtracted from the logit of each token that was generated before.
@@ -71,7 +71,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "over 0 and at most 1")
+        _check("top_p", self.top_p, 0 <= self.top_p <= 1, "from 0 to 1")
         _check("top_k", self.top_k, self.top_k >= 0, "0 (all) or more")
         _check("presence_penalty", self.presence_penalty, math.isfinite(self.presence_penalty), "a finite number")
         _check("frequency_penalty", self.frequency_penalty, math.isfinite(self.frequency_penalty), "a finite number")

@@ -144,7 +144,7 @@ def nucleus(weights: Array, top_p: float) -> Array:
 
     Args:
         weights: ``(n,)``, none negative.
-        top_p: in (0, 1).
+        top_p: in [0, 1); 0 for the largest alone.
     """
     total = weights.sum(dtype=np.float64)
     # All n weights below this make up less than 1 - top_p, so none of them is needed and few are left to sort.

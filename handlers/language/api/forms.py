@@ -3,7 +3,7 @@
 A part of "Create chat completion" and "Create completion" (OpenAI's API reference) is offered.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -29,7 +29,7 @@ class Parameters(Constrained, forbid_unknown_fields=True, kw_only=True):
 
     max_tokens: _Tokens = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     presence_penalty: _Penalty = None
     frequency_penalty: _Penalty = None
@@ -111,6 +111,7 @@ class ChatRequest(OpenAI, kw_only=True):
     parallel_tool_calls: bool | None = None
     prediction: Prediction | None = None
     store: bool | None = None
+    metadata: dict[str, str] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
@@ -143,7 +144,7 @@ def describe(kind: type[msgspec.Struct]) -> json_io.Describe:
             return "content"
         if name == "type" and path.startswith("$.tool"):
             return "function"
-        fields: Any = kind.__struct_fields__
-        return _EXPECTED.get(name, "" if name in fields or path.count(".") > 1 else offered)
+        is_unknown = name not in kind.__struct_fields__ and path.count(".") < 2 and "[" not in path
+        return _EXPECTED.get(name, offered if is_unknown else "")
 
     return describe

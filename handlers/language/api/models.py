@@ -17,8 +17,8 @@ class ModelName(NamedTuple):
 
 
 def split_name(name: str) -> ModelName:
-    """Split what a request names by its member ``model``."""
-    rest, _, version = name.partition("@")
+    """Split what a request names by its member ``model``; an ``@`` without a version is part of a name."""
+    rest, _, version = name.partition("@") if name[-1:] != "@" else (name, "", "")
     model, _, adapter = rest.partition(":")
     return ModelName(model, adapter, version)
 

@@ -62,7 +62,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 _WRITTEN = ("add_generation_prompt", "continue_final_message")  # how a conversation is written
 TOKENIZE = {name: values for name, values in NEUTRAL.items() if name not in _WRITTEN}
 # A conversation may be kept where its client says so.
-CHAT = {name: values for name, values in TOKENIZE.items() if name != "store"} | {"echo": _OFF}
+CHAT = {name: values for name, values in TOKENIZE.items() if name not in ("store", "metadata")} | {"echo": _OFF}
 # Completions have no tools and no prediction.
 COMPLETION = NEUTRAL | {
     "tools": _EMPTY,

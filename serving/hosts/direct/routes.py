@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from handlers import json_io
 from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
 from handlers.language.api.models import split_name
@@ -21,6 +22,15 @@ EMBEDDINGS = "/v1/embeddings"
 INDEX = "/v2/repository/index"
 BY_BODY = (*AT_BASE, EMBEDDINGS)  # OpenAI's API, where a body names the model as ``split_name`` reads it
 Refused = Callable[[str, int, str], None]  # takes the path, the status and the error's code of a refused request
+
+
+class _Named(msgspec.Struct):
+    """What a body names; its other members are for the model."""
+
+    model: str
+
+
+_NAMED = msgspec.json.Decoder(_Named)
 
 
 class Served(Protocol):
@@ -82,8 +92,8 @@ def check_allowed(name: str, allowed: Collection[str] | None) -> None:
 
 def native_path(model: str) -> str:
     """Return the path at which a model that is named ``NAME`` or ``NAME@VERSION`` predicts."""
-    name, _, version = model.partition("@")
-    return f"/predictions/{name}/{version}" if version else f"/predictions/{name}"
+    name, at, version = model.partition("@")
+    return f"/predictions/{name}/{version}" if at else f"/predictions/{name}"
 
 
 def behind_version(targets: Mapping[str, Target], path: str) -> tuple[Target | None, str]:
@@ -112,17 +122,14 @@ def model_of_body(
         allowed: the only models that the request's key is for; None for all.
 
     Raises:
-        InputError: it names none of these, or one that its key is not for.
+        InputError: the body is no JSON object, or it names none of these, or one that its key is not for.
     """
-    try:
-        model = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
-    except msgspec.DecodeError:
-        model = ""
+    known = ", ".join(sorted(known for known in models if allowed is None or known in allowed))
+    model = json_io.decode(_NAMED, body, lambda path: known if path == "$.model" else "").model
     name, _, version = split_name(model)
     check_allowed(name, allowed)
     if name not in models or (version and version not in models[name]):
-        known = sorted(known for known in models if allowed is None or known in allowed)
-        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", ", ".join(known))
+        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", known)
     return name, version
 
 

@@ -53,12 +53,18 @@ def test_top_p_draws_among_the_fewest_that_have_this_probability() -> None:
     assert frequencies(Sampling(top_p=0.8), logits) == pytest.approx([5 / 9, 2.5 / 9, 1.5 / 9, 0, 0], abs=0.03)
 
 
+def test_a_top_p_of_0_leaves_the_likeliest() -> None:
+    for likeliest in range(3):
+        logits = np.where(np.arange(3) == likeliest, 2.0, 1.0).astype(np.float32)
+        assert frequencies(Sampling(top_p=0), logits)[likeliest] == 1
+
+
 def test_top_p_counts_the_probability_among_the_top_k() -> None:
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
     assert frequencies(Sampling(top_k=2, top_p=0.5), logits) == pytest.approx([1, 0, 0, 0])
 
 
-@pytest.mark.parametrize("top_p", [0.01, 0.3, 0.9, 0.999, 0.9999999])
+@pytest.mark.parametrize("top_p", [0, 0.01, 0.3, 0.9, 0.999, 0.9999999])
 def test_a_nucleus_is_the_one_of_a_whole_sort(top_p: float) -> None:
     weights = np.exp(LOGITS)
     order = np.argsort(-weights, kind="stable")
@@ -146,7 +152,7 @@ def test_logits_that_are_not_finite_are_an_error(bad: float) -> None:
         ({"temperature": -0.1}, "temperature is -0.1; it must be 0 or more"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"temperature": math.inf}, "temperature is inf"),
-        ({"top_p": 0}, "top_p is 0; it must be over 0 and at most 1"),
+        ({"top_p": -0.1}, "top_p is -0.1; it must be from 0 to 1"),
         ({"top_p": 1.01}, "top_p is 1.01"),
         ({"top_k": -1}, "top_k is -1"),
         ({"presence_penalty": math.inf}, "presence_penalty is inf"),

@@ -150,6 +150,7 @@ NEUTRAL: list[dict[str, Any]] = [
     {"logit_bias": {}, "store": False, "metadata": {}},
     {"modalities": ["text"], "service_tier": "auto"},
     {"user": "me", "safety_identifier": "me", "prompt_cache_key": "me"},
+    {"metadata": {"project": "a"}},
     {"logprobs": False, "top_logprobs": 0},
     {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False, "min_tokens": 0},
     {"top_k": 0, "best_of": 1, "verbosity": "medium", "reasoning_effort": "none"},
@@ -212,7 +213,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": 2.1}, "out_of_range", "$.temperature"),
     ({"temperature": -0.1}, "out_of_range", "$.temperature"),
     ({"temperature": "hot"}, "wrong_type", "$.temperature"),
-    ({"top_p": 0}, "out_of_range", "$.top_p"),
+    ({"top_p": -0.1}, "out_of_range", "$.top_p"),
     ({"top_p": 1.5}, "out_of_range", "$.top_p"),
     ({"top_k": -2}, "out_of_range", "$.top_k"),
     ({"max_tokens": 0}, "out_of_range", "$.max_tokens"),
@@ -266,7 +267,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"logit_bias": {"1": 101}}, "out_of_range", "$.logit_bias[...]"),
     ({"logit_bias": {str(token): 1 for token in range(301)}}, "out_of_range", "$.logit_bias"),
     ({"store": 0}, "wrong_type", "$.store"),
-    ({"metadata": {"a": "b"}}, "unsupported_value", "$.metadata"),
+    ({"metadata": {"a": 1}}, "wrong_type", "$.metadata[...]"),
     ({"min_p": 1.1}, "out_of_range", "$.min_p"),
     ({"modalities": ["text", "audio"]}, "unsupported_value", "$.modalities"),
     ({"audio": {"voice": "x"}}, "unsupported_value", "$.audio"),
@@ -289,6 +290,16 @@ def test_what_is_not_offered_is_refused_with_its_place(parameters: dict[str, Any
     with pytest.raises(InputError) as caught:
         chat(**parameters)
     assert (caught.value.code, caught.value.path[-len(path) :]) == (code, path)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_listed"),
+    [({"nonsense": 1}, True), ({"stop": [None]}, False), ({"logit_bias": {"1": "x"}}, False), ({"n": "2"}, False)],
+)
+def test_what_there_is_is_listed_where_a_name_is_unknown(parameters: dict[str, Any], is_listed: bool) -> None:
+    with pytest.raises(InputError) as caught:
+        chat(**parameters)
+    assert ("response_format, " in caught.value.expected) == is_listed
 
 
 def test_a_prediction_is_a_text_or_its_parts() -> None:

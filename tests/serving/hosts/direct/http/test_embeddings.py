@@ -92,6 +92,7 @@ def test_numbers_are_written_in_base64_where_a_client_asks_for_it() -> None:
         ({"truncate": True}, "unknown_field", "$.truncate"),
         ({"model": "gpt"}, "model_not_found", "model"),
         ({"model": "vectors@9.9"}, "model_not_found", "model"),
+        ({"model": "vectors@"}, "model_not_found", "model"),
         ({"model": "other"}, "model_not_found", "model"),
         (b"{", "invalid_json", "$"),
         (b"", "invalid_json", "$"),
