@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,10 @@ from monitoring.retraining.result import JobResult, Watched
 from monitoring.retraining.wiring import ConfirmedRollout
 from monitoring.store.leases import Lease, LeaseLostError
 from serving.hosts.host import Rollout
+from tests.support.monitoring.leases import let_expire
 from tests.support.monitoring.loops import MODEL, Loop
 from tests.support.serving.stores import add
-from tests.support.waiting import wait_until
 
-SHORT = timedelta(seconds=0.2)
 ACTS: dict[str, Callable[[Rollout], object]] = {
     "beside": lambda rollout: rollout.beside(MODEL, "1.1"),
     "withdraw": lambda rollout: rollout.withdraw(MODEL, "1.1"),
@@ -34,9 +32,10 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 
 def overtaken(loop: Loop) -> Lease:
     """A lease that another monitor has taken over."""
-    first, second = (Lease(loop.store.database, owner=name, lasts=SHORT) for name in ("first", "second"))
+    first, second = (Lease(loop.store.database, owner=name) for name in ("first", "second"))
     first.renew()
-    wait_until(second.renew, poll=0.05)
+    let_expire(loop.store)
+    assert second.renew()
     return first
 
 

@@ -5,22 +5,19 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
 
 from monitoring.retraining.queue import RetrainRefused
-from monitoring.store import tables
 from monitoring.store.leases import Lease, LeaseLostError
 from monitoring.store.predictions import Store, open_store
 from tests.monitoring.store.test_predictions import NOW, prediction
 from tests.support.monitoring.databases import new_database
+from tests.support.monitoring.leases import expires, let_expire
 from tests.support.monitoring.loops import MODEL, Loop
 from tests.support.waiting import wait_until
-
-SHORT = timedelta(seconds=0.5)
 
 
 class Tick:
@@ -28,13 +25,6 @@ class Tick:
 
     def __call__(self) -> float:
         return self.now
-
-
-def expires(store: Store) -> datetime:
-    """When another monitor may take the lease."""
-    with store.database.engine.connect() as connection:
-        value: datetime = connection.execute(select(tables.leases.c.expires)).scalar_one()
-        return value
 
 
 def test_one_of_many_that_ask_at_once_gets_it(url: str) -> None:
@@ -55,9 +45,11 @@ def test_one_of_many_that_ask_at_once_gets_it(url: str) -> None:
 
 
 def test_a_holder_that_slept_too_long_writes_nothing_more(store: Store) -> None:
-    first, second = (Lease(store.database, lasts=SHORT, owner=name) for name in ("first", "second"))
+    first, second = (Lease(store.database, owner=name) for name in ("first", "second"))
     assert first.renew()
-    wait_until(second.renew, poll=0.05)
+    assert not second.renew()
+    let_expire(store)
+    assert second.renew()
     job = store.journal.create_job("flights", "hand", "asked", NOW)
     with first.fenced(), pytest.raises(LeaseLostError, match="second has the lease 'jobs', not first"):
         store.journal.update_job(job.id, state="running")
@@ -207,8 +199,7 @@ def test_a_frozen_leader_that_wakes_up_neither_acts_nor_writes(url: str) -> None
             assert process.stdout
             assert process.stdout.readline() == "may act\n"
             process.send_signal(signal.SIGSTOP)
-            with store.database.engine.begin() as connection:
-                connection.execute(update(tables.leases).values(expires=datetime.now(UTC)))
+            let_expire(store)
             assert Lease(store.database).renew()
             process.send_signal(signal.SIGCONT)
             process.stdin.write("\n")

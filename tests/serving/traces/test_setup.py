@@ -150,5 +150,5 @@ def test_a_collector_at_fault_holds_up_neither_spans_nor_the_end(
     assert time.monotonic() - begun < 30
     begun = time.monotonic()
     make_spans(traces).stop(0.2)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     collector.released.set()

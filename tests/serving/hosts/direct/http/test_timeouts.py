@@ -100,7 +100,7 @@ def test_a_client_that_sends_byte_by_byte_is_ended_however_often_it_sends(
             content = content[-7:]
         begun = time.monotonic()
         answer = drip(client, content)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15  # all of a long one would take 30
     assert answer.startswith(b"HTTP/1.1 408 ") == (content[:1] != b"\r")
 
 
