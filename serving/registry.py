@@ -1,8 +1,8 @@
 """``registry.json`` of a model store: versions of every model, SHA-256 of their archives, and which one is champion.
 
 New content is read back before it replaces the former one, under a lock. So a reader sees the old or the new content,
-and two writers at once lose nothing. ``serving.store.storage`` has the places where it lies, ``serving.registry_file``
-describes it, and ``serving.store.restore`` mends it.
+and two writers at once lose nothing. Of ``serving.store``, ``storage`` has the places where it lies, ``registry_file``
+describes it, and ``restore`` mends it.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from typing import Any
 from handlers.contract import ModelContract
 from serving import archive, documents
 from serving.archive import ArchiveError
-from serving.registry_file import (
+from serving.store.fetching import file_sha256
+from serving.store.registry_file import (
     ChampionVersion,
     Content,
     Document,
@@ -31,7 +32,6 @@ from serving.registry_file import (
     take_out,
     version_of,
 )
-from serving.store.fetching import file_sha256
 from serving.store.shared.origin import Origin
 from serving.store.storage import BACKUP, FILE, FolderStorage, OriginStorage, Storage
 from serving.store.trust import Trust

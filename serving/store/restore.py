@@ -16,7 +16,7 @@ import msgspec
 
 from serving import archive
 from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256
-from serving.registry_file import parse_content
+from serving.store.registry_file import parse_content
 
 # The fields of a version in a truncated file, in the order of ``Version``.
 _FIELDS = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')

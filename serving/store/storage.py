@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from serving import documents
 from serving.documents import write_atomically
-from serving.registry_file import RESTORE, Content, Document, parse_content
 from serving.store.faults import ArchiveError
+from serving.store.registry_file import RESTORE, Content, Document, parse_content
 from serving.store.shared.interface import Change
 from serving.store.shared.origin import Origin
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from serving.registry_file import Version
 from serving.store.faults import ArchiveError
 from serving.store.fetching import file_sha256
+from serving.store.registry_file import Version
 from serving.store.shared.archives import SharedArchives, signature_of
 from serving.store.trust import Trust
 

@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from serving.documents import write_atomically
 from serving.registry import ArchiveError, Registry, Version
-from serving.registry_file import parse_content
 from serving.settings import Settings
+from serving.store.registry_file import parse_content
 from serving.store.shared.archives import signature_of
 from serving.store.storage import FILE, MARK, mark, store_of
 

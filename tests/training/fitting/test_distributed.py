@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from serving.ports import free_ports
 from serving.registry import Registry
 from serving.settings import ROOT
+from tests.training.fitting.commands import Command, command
 from tests.training.fitting.joint import PATIENCE, fit_all
 from training.fitting.distributed import ALONE, Processes, ProcessLostError, joined
 from training.fitting.rows import Rows
@@ -121,54 +122,21 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, **address, **{f"MARLOOP_{name}": str(place) for name, place in places.items()}}
 
 
-class Started:
-    """A process of a training, and what it has printed."""
-
-    def __init__(self, environment: Mapping[str, str], *launch: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *launch, "-m", "training", "train", "slow"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.output = ""
-
-    def read_until(self, start: str) -> None:
-        """Wait for a line."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if line.startswith(start):
-                return
-        pytest.fail(f"it ended without a line {start!r}:\n{self.output}")
-
-    def end(self) -> int:
-        """Wait for the end; the exit code."""
-        rest, _ = self.process.communicate(timeout=240)
-        self.output += rest
-        return self.process.returncode
-
-
 @pytest.fixture
-def started() -> Iterator[ExitStack]:
-    """Kills what is registered with it."""
+def train(environment: dict[str, str]) -> Iterator[Callable[..., Command]]:
+    """Starts trainings that are ended with the test: with options of Python, and more variables."""
     with ExitStack() as stack:
-        yield stack
 
+        def start(*launch: str, **more: str) -> Command:
+            return stack.enter_context(command("train", "slow", launch=launch, environment=environment | more))
 
-def start(stack: ExitStack, environment: Mapping[str, str], *launch: str) -> Started:
-    one = Started(environment, *launch)
-    stack.callback(one.process.communicate)
-    stack.callback(one.process.kill)
-    return one
+        yield start
 
 
 def test_when_one_is_killed_the_other_ends_with_the_reason_and_torchrun_goes_on(
-    environment: dict[str, str], started: ExitStack, tmp_path: Path
+    train: Callable[..., Command], tmp_path: Path
 ) -> None:
-    first, second = (start(started, environment | variables(rank)) for rank in (0, 1))
+    first, second = (train(**variables(rank)) for rank in (0, 1))
     first.read_until("epoch 6/60 ")
     second.process.kill()
     assert first.end() == 1, first.output
@@ -181,7 +149,7 @@ def test_when_one_is_killed_the_other_ends_with_the_reason_and_torchrun_goes_on(
     assert not (tmp_path / "store").exists()
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    again = start(started, environment, *torchrun)
+    again = train(*torchrun)
     assert again.end() == 0, again.output
     assert again.output.count(f"going on from {checkpoint}") == 1
     assert "by 2 processes" in again.output

@@ -1,9 +1,6 @@
-import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
+from tests.training.fitting.commands import command
 from training.fitting.fit import fit
 from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters, Split, Trained
@@ -228,57 +226,18 @@ def test_other_hyperparameters_or_data_do_not_pick_up_the_checkpoint(
     assert checkpoints(tmp_path) == [checkpoint]
 
 
-class Command:
-    """``marloop train flights`` in a process of its own, which takes seconds to fit."""
-
-    def __init__(self, folder: Path) -> None:
-        options = [f"--store={folder / 'store'}", f"--runs={folder / 'runs'}"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "training", "train", "flights", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.output = ""
-
-    def read_until(self, start: str) -> None:
-        """Wait for a line."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if line.startswith(start):
-                return
-        pytest.fail(f"it ended without a line {start!r}:\n{self.output}")
-
-    def end(self) -> int:
-        """Wait for the end; the exit code."""
-        rest, _ = self.process.communicate(timeout=120)
-        self.output += rest
-        return self.process.returncode
-
-
-@contextlib.contextmanager
-def command(folder: Path) -> Iterator[Command]:
-    """Start it, and end it whatever happens."""
-    running = Command(folder)
-    try:
-        yield running
-    finally:
-        running.process.kill()
-        running.process.communicate()
-
-
 def test_a_killed_command_goes_on_when_called_again_and_ctrl_c_says_how_to_go_on(
     tmp_path: Path,
 ) -> None:
     runs = tmp_path / "runs"
-    with command(tmp_path) as first:
+    train = ("train", "flights", f"--store={tmp_path / 'store'}", f"--runs={runs}")  # takes seconds to fit
+    with command(*train) as first:
         first.read_until("epoch 6/20 ")
         first.process.kill()
         assert first.end() == -signal.SIGKILL
     (checkpoint,) = checkpoints(runs)
 
-    with command(tmp_path) as second:
+    with command(*train) as second:
         second.read_until("epoch 9/20 ")
         second.process.send_signal(signal.SIGINT)
         assert second.end() == 130, second.output
