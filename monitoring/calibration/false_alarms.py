@@ -70,7 +70,7 @@ def count(stream: Timeline, windows: Iterator[Array], cache: dict[int, Labelled]
     """Judge windows as the monitor does, and count the alarms.
 
     Args:
-        windows: the places of each window's rows, in order.
+        windows: the places of each window's rows, the newest last.
         cache: rows as the store would return them, by place; missing ones are added.
     """
     alarms = dict.fromkeys((*KINDS, "quality", "asking"), 0)
@@ -92,7 +92,7 @@ def count(stream: Timeline, windows: Iterator[Array], cache: dict[int, Labelled]
 def draw_windows(
     stream: Timeline, places: range, span: float | None, rows: int, windows: int, chance: np.random.Generator
 ) -> Iterator[Array]:
-    """Draw windows, and yield the places of each one's rows.
+    """Draw windows, and yield the places of each one's rows, the newest last.
 
     Args:
         places: range of the rows to draw from.
@@ -103,8 +103,8 @@ def draw_windows(
     times, first, last = stream.rows.time, places.start, places.stop
     for _ in range(windows):
         if span is None or times is None:
-            if times is None:  # in no order: any rows are a window
-                yield np.sort(chance.choice(np.array(places), rows, replace=rows > last - first))
+            if times is None:  # any rows in any order: drift looks at the newest, which must not be the file's last
+                yield chance.choice(np.array(places), rows, replace=rows > last - first)
                 continue
             start = int(chance.integers(first, max(first + 1, last - rows)))
             yield np.arange(start, min(start + rows, last))

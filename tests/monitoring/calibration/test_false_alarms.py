@@ -53,6 +53,13 @@ def test_windows_of_a_span_hold_as_many_rows_as_asked(stream: Timeline) -> None:
     assert (np.diff(window) == 1).all()
 
 
+def test_the_newest_rows_of_a_stream_without_times_are_of_all_its_places(stream: Timeline) -> None:
+    places = range(stream.reference_rows)
+    (window,) = draw_windows(stream, places, None, len(places), 1, np.random.default_rng(0))
+    assert sorted(window) == [*places]
+    assert window[-1000:].mean() == pytest.approx(len(places) / 2, rel=0.1)
+
+
 def test_the_table_stands_between_the_marks_of_its_page(stream: Timeline, tmp_path: Path) -> None:
     cells = measure_cells({"rare": stream}, 2, lambda text: None)
     assert [cell.rows for cell in cells] == list(ROWS)
