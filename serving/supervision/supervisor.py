@@ -93,6 +93,7 @@ class Supervisor:
         self.folder = (settings.temporary if foreground else settings.run_dir.resolve()) / "supervisor"
         self.log = settings.run_dir / "supervisor.log"
         self.config = self.folder / "supervisord.ini"
+        self._pid_file = self.folder / "supervisor.pid"  # deploy/marloop.service names it
         self._socket = settings.temporary / "ctl"  # short, as a socket's path must be
 
     def start(self, name: str, command: Sequence[str], log: Path, url: str, variables: Mapping[str, str]) -> bool:
@@ -202,7 +203,17 @@ class Supervisor:
         """Return its process; None if there is none."""
         mark = str(self.config)
         supervisors = (process for process, line in commands() if "supervisor.supervisord" in line and mark in line)
-        return next((process for process in supervisors if runs(process)), None)
+        found = next((process for process in supervisors if runs(process)), None)
+        return None if found and self._was_killed() else found
+
+    def _was_killed(self) -> bool:
+        """Tell whether it ended without a word; a part that it was just starting still has its command line."""
+        try:
+            return not runs(psutil.Process(int(self._pid_file.read_text())))
+        except psutil.NoSuchProcess:
+            return True
+        except (OSError, ValueError):  # it is starting
+            return False
 
     def become(self, programs: Sequence[Program], farewell: Sequence[str] = ()) -> None:
         """Replace this process by a supervisor of these parts, whose output is its own: for containers.
@@ -303,6 +314,7 @@ class Supervisor:
     def _make_folders(self) -> None:
         for folder in (self._settings.temporary, self.folder):
             make_private(folder)
+        self._pid_file.unlink(missing_ok=True)  # of one that was killed
 
     def _write_config(self, farewell: Sequence[str] = ()) -> None:
         foreground = self.foreground
@@ -324,7 +336,7 @@ class Supervisor:
                 "logfile": "/dev/null" if foreground else self.log,
                 "logfile_maxbytes": "0" if foreground else "1MB",
                 "logfile_backups": "2",
-                "pidfile": self.folder / "supervisor.pid",  # deploy/marloop.service names it
+                "pidfile": self._pid_file,
                 "umask": f"{mask:03o}",
                 "directory": ROOT,
                 "nocleanup": "true",

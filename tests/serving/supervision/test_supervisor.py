@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,6 +169,25 @@ def test_what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own(w
         assert {state.name for state in world.supervisor.states()} == {"b", "watcher"}
     finally:
         end([orphan])
+
+
+def test_a_part_that_it_was_just_starting_when_it_was_killed_is_no_supervisor(world: World) -> None:
+    world.start("a", SLEEP)
+    killed, part = world.supervisor.find(), world.process("a")
+    assert killed is not None
+    lines = [sys.executable, "-c", "import time; time.sleep(600)", *killed.cmdline()]
+    with subprocess.Popen(lines) as forked:  # as a child before it becomes another program
+        try:
+            assert world.supervisor.find() == killed
+            killed.kill()
+            wait_until(lambda: not runs(killed))
+            assert world.supervisor.find() is None
+            assert world.supervisor.states() == []
+            assert world.start("b", SLEEP)
+            assert world.supervisor.find() is not None
+        finally:
+            forked.kill()
+            end([part])
 
 
 def test_one_that_hangs_is_ended_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
