@@ -58,7 +58,9 @@ def is_installed(peer: str, root: Path, peers: Path = PEERS, borrow: bool = Fals
 
 def versions(python: Path) -> list[str]:
     """Return every package of an environment, as ``name==version``."""
-    return _run([str(python), "-m", "pip", "freeze", "--disable-pip-version-check"]).split()
+    # ``freeze`` would name the file of one that was installed from a wheel on this machine.
+    listed = ("list", "--format=freeze", "--exclude-editable", "--disable-pip-version-check")
+    return _run([str(python), "-m", "pip", *listed]).split()
 
 
 def quiet() -> dict[str, str]:
