@@ -188,14 +188,15 @@ def test_an_unknown_contender_is_refused_with_the_names_of_those_there_are(tmp_p
     assert "there are marloop, marloop-direct, in-process, transformers, llama-cpp-python" in done.output
 
 
-@pytest.mark.parametrize("name", ["language-model", "language-model-llama"])
+@pytest.mark.parametrize("name", ["language-model", "engines/llama"])
 def test_the_committed_page_is_what_the_committed_results_give(tmp_path: Path, name: str) -> None:
-    docs = ROOT / "docs"
+    committed = ROOT / "docs" / name
+    page = tmp_path / f"{committed.name}.md"
     for suffix in (".md", ".json"):
-        (tmp_path / f"{name}{suffix}").write_bytes((docs / f"{name}{suffix}").read_bytes())
-    done = CliRunner().invoke(app, ["language", "--again", "--page", str(tmp_path / f"{name}.md")])
+        page.with_suffix(suffix).write_bytes(committed.with_suffix(suffix).read_bytes())
+    done = CliRunner().invoke(app, ["language", "--again", "--page", str(page)])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / f"{name}.md").read_bytes() == (docs / f"{name}.md").read_bytes()
-    stored = (docs / f"{name}.json").read_bytes()
+    assert page.read_bytes() == committed.with_suffix(".md").read_bytes()
+    stored = committed.with_suffix(".json").read_bytes()
     again = msgspec.json.encode(msgspec.json.decode(stored, type=Results))
     assert msgspec.json.decode(again) == msgspec.json.decode(stored)
