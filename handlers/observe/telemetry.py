@@ -34,7 +34,7 @@ _PROTOCOL = attrgetter("protocol")
 
 
 def resident_memory() -> int:
-    """Return the bytes of memory that this process has; 0 where there is no ``/proc``."""
+    """Return the bytes of memory that this process has; 0 where ``/proc`` does not say."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     return 0
@@ -194,7 +194,8 @@ class Telemetry:
         now = self._clock()
         if now - self._memory_read >= MEMORY_INTERVAL:
             self._memory_read = now
-            self._memory.set(self._resident())
+            if memory := self._resident():  # else the former value stays
+                self._memory.set(memory)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*MODEL, *labels), registry=self._registry)

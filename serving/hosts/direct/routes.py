@@ -124,12 +124,16 @@ def model_of_body(
     Raises:
         InputError: the body is no JSON object, or it names none of these, or one that its key is not for.
     """
-    known = ", ".join(sorted(known for known in models if allowed is None or known in allowed))
-    model = json_io.decode(_NAMED, body, lambda path: known if path == "$.model" else "").model
+
+    def known(path: str = "$.model") -> str:
+        names = sorted(name for name in models if allowed is None or name in allowed)
+        return ", ".join(names) if path == "$.model" else ""
+
+    model = json_io.decode(_NAMED, body, known).model
     name, _, version = split_name(model)
     check_allowed(name, allowed)
     if name not in models or (version and version not in models[name]):
-        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", known)
+        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", known())
     return name, version
 
 

@@ -218,6 +218,10 @@ def test_memory_is_read_again_after_some_seconds() -> None:
     world.now += 10
     world.handler.handle([GOOD])
     assert world.value("process_resident_memory_bytes") == 30e6
+    world.memory = 0  # it could not be read
+    world.now += 10
+    world.handler.handle([GOOD])
+    assert world.value("process_resident_memory_bytes") == 30e6
 
 
 def test_resident_memory_is_what_the_system_counts() -> None:
