@@ -99,7 +99,7 @@ def is_usable(directory: Path) -> bool:
 
 
 def server(directory: Path, address: str, port: int) -> WSGIServer:
-    """Return an HTTP server for ``/metrics`` and ``/healthz``; its ``serve_forever`` runs it.
+    """Return an HTTP server for ``/metrics``, ``/healthz`` and ``/livez``; its ``serve_forever`` runs it.
 
     Raises:
         OSError: the port is taken.
@@ -117,6 +117,7 @@ def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]
     Args:
         registry: shown at ``/metrics``.
         complaints: shown at ``/healthz`` after ok: this process is well, and a new start of it would mend nothing.
+            ``/livez``, which the watcher asks each second, is without: to find them all files are read.
     """
     metrics: Application = make_wsgi_app(registry)
 
@@ -124,9 +125,10 @@ def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)
-        healthy = path == "/healthz"
-        start_response("200 OK" if healthy else "404 Not Found", [("Content-Type", "text/plain")])
-        return ["".join(f"{line}\n" for line in ["ok", *complaints()]).encode() if healthy else b"try /metrics\n"]
+        known = path in ("/healthz", "/livez")
+        start_response("200 OK" if known else "404 Not Found", [("Content-Type", "text/plain")])
+        lines = ["ok", *(complaints() if path == "/healthz" else [])] if known else ["try /metrics"]
+        return ["".join(f"{line}\n" for line in lines).encode()]
 
     return answer
 
@@ -140,26 +142,38 @@ class QuietHandler(WSGIRequestHandler):
 
 def _merge(directory: Path, attempts: int) -> tuple[list[Metric], dict[str, str]]:
     """Merge the files that are whole; return also the names of the others, with the reasons."""
-    whole, damaged = [], {}
-    for path in _listed(directory):
-        try:
-            _check(path)
-        except FileNotFoundError:  # its worker has just ended
-            continue
-        except Exception as error:  # the reader raises any error on damaged bytes
-            damaged[path.name] = f"{type(error).__name__}: {error}"
-        else:
-            whole.append(str(path))
+    whole, damaged = _sorted_out(_listed(directory), _check)
     try:
-        return list(MultiProcessCollector.merge(whole)), damaged
+        try:
+            return _shown(whole), damaged
+        except FileNotFoundError:
+            raise
+        except Exception:  # its keys show that one is damaged, and only file by file it can be told which
+            whole, further = _sorted_out(whole, lambda path: _shown([path]))
+            return _shown(whole), damaged | further
     except FileNotFoundError:  # wiped since it was listed
         if attempts == 1:
             raise
         return _merge(directory, attempts - 1)
 
 
+def _sorted_out(paths: Iterable[Path], check: Callable[[Path], object]) -> tuple[list[Path], dict[str, str]]:
+    """Return the files that a check finds whole, and the names of the others, with the reasons."""
+    whole, damaged = [], {}
+    for path in paths:
+        try:
+            check(path)
+        except FileNotFoundError:  # its worker has just ended
+            continue
+        except Exception as error:  # the reader raises any error on damaged bytes
+            damaged[path.name] = f"{type(error).__name__}: {error}"
+        else:
+            whole.append(path)
+    return whole, damaged
+
+
 def _check(path: Path) -> None:
-    """Raise an error of any kind unless a file can be merged and shown."""
+    """Raise an error of any kind unless the bytes of a file are in order."""
     if not _NAME.fullmatch(path.name):
         raise ValueError("no worker names a file so")
     if not path.is_file():
@@ -167,11 +181,17 @@ def _check(path: Path) -> None:
             raise ValueError("it is no file")
         raise FileNotFoundError(path)
     check_values(path)
-    for metric in MultiProcessCollector.merge([str(path)]):
+
+
+def _shown(paths: Iterable[Path]) -> list[Metric]:
+    """Merge files; raise an error of any kind unless Prometheus can read all that their keys name."""
+    metrics = list(MultiProcessCollector.merge([str(path) for path in paths]))
+    for metric in metrics:
         for sample in metric.samples:
             labelled = all(_LABEL.fullmatch(key) and isinstance(value, str) for key, value in sample.labels.items())
             if not (labelled and _METRIC.fullmatch(sample.name) and isinstance(metric.documentation, str)):
                 raise ValueError(f"it names a metric {sample.name!r}")
+    return metrics
 
 
 def _listed(directory: Path) -> list[Path]:

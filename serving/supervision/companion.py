@@ -99,7 +99,7 @@ class Companion:
 
 def exporter(settings: Settings) -> Companion:
     """Return the exporter of the workers' metrics."""
-    return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/healthz")
+    return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/livez")
 
 
 def management(settings: Settings) -> Companion:

@@ -237,6 +237,7 @@ def test_it_is_served_over_http(tmp_path: Path, worker: Callable[[], Worker]) ->
         health = httpx.get(f"{url}/healthz")
         assert (health.status_code, health.text[:3]) == (200, "ok\n")
         assert "counter_1.db is left out" in health.text
+        assert httpx.get(f"{url}/livez").text == "ok\n"  # asked each second, it reads no file
         assert httpx.get(f"{url}/elsewhere").status_code == 404
     finally:
         running.shutdown()

@@ -1,5 +1,6 @@
 """Models that know 8,000 rows, in no order or of two months, and predictions of a world that can change."""
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,11 +21,13 @@ LABELS = ("boot", "coat")
 INPUTS = (TensorSpec("distance", "FP32", unit="miles"), TensorSpec("carrier", "BYTES", categories=CARRIERS))
 
 
+@functools.cache
 def regression(version: str = "1.0") -> ModelContract:
     """A model that answers the distance; it is wrong by one minute or so."""
     return _known(_contract("air", version))
 
 
+@functools.cache
 def classification(version: str = "1.0") -> ModelContract:
     """A model that tells boots from coats and is right nine times in ten."""
     return _known(_contract("clothes", version, LABELS))
