@@ -1,5 +1,8 @@
 """What no recipe can be made of is told in a sentence, and nothing is written."""
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +37,10 @@ BAD: dict[str, tuple[Callable[[], bytes | pandas.DataFrame], str]] = {
         lambda: b"PK\x03\x04" + bytes(99),
         "mine.csv is a spreadsheet or an archive: save its rows as CSV",
     ),
+    "gzip": (lambda: gzip.compress(MIXED.to_csv().encode()), "mine.csv is compressed: unpack it first"),
+    "bzip2": (lambda: bz2.compress(MIXED.to_csv().encode()), "mine.csv is compressed: unpack it first"),
+    "xz": (lambda: lzma.compress(MIXED.to_csv().encode()), "mine.csv is compressed: unpack it first"),
+    "Parquet": (lambda: b"PAR1" + bytes(99), "mine.csv is Parquet, which is read where the name ends in .parquet"),
     "zero bytes": (lambda: b"x,bought\n\0,1\n" * 60, "mine.csv is no text: it has zero bytes"),
     "ragged": (lambda: b"x,bought\n" + b"1,a\n2,b\n" * 50 + b"1,2,3,4\n", "is no table: "),
     "a long name": (
@@ -170,3 +177,43 @@ def test_rows_that_the_recipe_does_not_expect_are_told_with_their_number(new: Ne
     (tmp_path / "mine.csv").unlink()
     with pytest.raises(Exception, match="is not there: put it there, or change the path in the recipe"):
         recipe.load(recipe.preset(None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("write", "first"),
+    [
+        (lambda number: f"{number:.1f} %", "100.0 %"),
+        (lambda number: f"${number:,.2f}", "$100.00"),
+        (lambda number: f"{number:.2f} €".replace(".", ","), "100,00 €"),
+        (lambda number: f"{number:.1f} kg", "100.0 kg"),
+        (lambda number: f"{number:.2f}".replace(".", ","), "100,00"),
+    ],
+)
+def test_numbers_that_are_written_as_people_do_are_told_and_not_taken_for_names(
+    new: New, write: Callable[[float], str], first: str
+) -> None:
+    told = f"numbers written as '{first}': write plain numbers, and nothing for no number"
+    written = MIXED.assign(price=[write(100 + 7.25 * i) for i in range(len(MIXED))])
+    code, output = new(written, "bought")
+    assert code == 0
+    assert f"left out: {told}\n" in output
+    code, output = new(written, "price", "--force")
+    assert (code, output) == (1, f"error: the target 'price' has {told}\n")
+
+
+def test_a_word_among_numbers_is_told(new: New) -> None:
+    counts = [str(i % 30) if i % 40 else "unknown" for i in range(len(MIXED))]
+    sizes = [f"{i}.5" if i % 40 else "unknown" for i in range(len(MIXED))]
+    code, output = new(MIXED.assign(count=counts, size=sizes), "bought")
+    assert code == 0
+    assert "category: 31 names, numbers but for 10 such as 'unknown'\n" in output
+    assert "left out: numbers but for 10 such as 'unknown': write plain numbers, and nothing for no number\n" in output
+
+
+@pytest.mark.parametrize(
+    "write", [lambda i: f"{i}{'ABCDEF'[i % 6]}", lambda i: f"10.0.{i // 99}.{i}", lambda i: f"C{i:04}"]
+)
+def test_names_with_digits_are_no_numbers(new: New, write: Callable[[int], str]) -> None:
+    code, output = new(MIXED.assign(seat=[write(i) for i in range(len(MIXED))]), "bought")
+    assert code == 0
+    assert "  seat   left out: identifies rows\n" in output

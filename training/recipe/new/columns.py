@@ -25,6 +25,8 @@ MOST_TRIED = 5_000  # rows on which a column is tried alone
 # What one column explains of the target, from which it may be a leak: balanced accuracy, and share of the variance.
 ALONE: dict[TaskName, float] = {"classification": 0.99, "regression": 0.999}
 RANDOM = "-"  # instead of a column of times
+# A number as people write it: in groups of three, with a comma, with a sign of money, per cent or a unit.
+_WRITTEN = re.compile(r"[-+]?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[,.'\s]\d{3})+|\d+)(?:[.,]\d+)?\s?([%$€£¥]|[^\W\d_]{1,8})?")
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ def look_at_target(column: "Series", task: TaskName | None) -> Target:
     task = task or guess
     if task == "regression":
         if not numeric:
+            if written := _written_numbers(known):
+                raise DataError(f"{name} has {written}: write plain numbers, and nothing for no number")
             raise DataError(
                 f"{name} has names such as {distinct[0]!r}, which no regression predicts: --task classification"
             )
         return Target("regression", note=note)
     if len(distinct) > MOST_LABELS:
+        if not numeric and (written := _written_numbers(known)):
+            raise DataError(f"{name} has {written}: write plain numbers, and nothing for no number")
         raise DataError(f"{name} has {len(distinct):,} different values; a classification has at most {MOST_LABELS}")
     counts = known.value_counts()
     labels = sorted(distinct, key=lambda value: (float(value), "") if whole else (0.0, value))
@@ -143,13 +149,17 @@ def _look(column: "Series", asked: bool) -> Column:
     if numeric:
         counts_rows = distinct == len(known) and _counts_rows(name, known)
         return Column(name, "left out", "identifies rows") if counts_rows else Column(name, "number", missing)
+    written = _written_numbers(known)
     if distinct > len(known) / 2:
-        return Column(name, "left out", "text; see --from-text-csv" if _is_prose(known) else "identifies rows")
+        note = "text; see --from-text-csv" if _is_prose(known) else "identifies rows"
+        return Column(
+            name, "left out", f"{written}: write plain numbers, and nothing for no number" if written else note
+        )
     counts = known.value_counts()
     rare = int((counts < RARE).sum()) + max(0, int((counts >= RARE).sum()) - MOST_CATEGORIES)
     if rare == distinct:
         return Column(name, "left out", f"no value has {RARE} rows")
-    notes = (missing, f"{distinct:,} names" + (f", {rare:,} rare ones learned as {OTHER!r}" if rare else ""))
+    notes = (missing, f"{distinct:,} names" + (f", {rare:,} rare ones learned as {OTHER!r}" if rare else ""), written)
     return Column(name, "category", ", ".join(filter(None, notes)))
 
 
@@ -159,6 +169,19 @@ def _counts_rows(name: str, known: "Series") -> bool:
         return False
     called = re.search(r"(^|[_\W])(id|uuid|key|index|nr|no)$|[a-z]I[dD]$", name)
     return bool(called) or name == "ID" or bool(known.max() - known.min() + 1 == len(known))
+
+
+def _written_numbers(known: "Series") -> str:
+    """Return what makes text of numbers, such as a question mark or a sign of per cent; empty where most are none."""
+    import pandas
+
+    odd = known[pandas.to_numeric(known, errors="coerce").isna()]
+    if 0 < len(odd) < len(known) / 2:
+        return f"numbers but for {len(odd):,} such as {odd.iloc[0]!r}"
+    as_people_do = odd[odd.str.fullmatch(_WRITTEN)]
+    units = as_people_do.str.extract(f"^{_WRITTEN.pattern}$", expand=False)
+    alike = units.nunique() <= 1 and len(as_people_do) > len(known) / 2  # 12A and 12B are seats
+    return f"numbers written as {as_people_do.iloc[0]!r}" if alike else ""
 
 
 def _is_prose(known: "Series") -> bool:

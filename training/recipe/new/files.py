@@ -19,6 +19,7 @@ LONGEST = 80  # characters of a column's name or a label, which stand in the rec
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _HEAD = 100  # lines in which the separator is looked for
 _BLOCK = 1 << 20
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+|-?\d+")
 
 
@@ -59,6 +60,10 @@ def _options(path: Path) -> dict[str, object]:
         raise DataError(f"{path} is empty")
     if start.startswith(b"PK") or start.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{path} is a spreadsheet or an archive: save its rows as CSV")
+    if start.startswith(_COMPRESSED):
+        raise DataError(f"{path} is compressed: unpack it first")
+    if start == b"PAR1":
+        raise DataError(f"{path} is Parquet, which is read where the name ends in .parquet")
     encoding = _encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         lines = [line for line, _ in zip(file, range(_HEAD), strict=False)]
