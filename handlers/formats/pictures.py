@@ -46,6 +46,9 @@ def decode_image(body: bytes, spec: TensorSpec, where: str, most: int = MAX_PIXE
     Raises:
         InputError: no picture, damaged, of more pixels, or one that the contract refuses.
     """
+    damaged = InputError(
+        "invalid_image", f"the image of {len(body)} bytes is damaged, or cut off", where, f"a whole {NAMES} file"
+    )
     try:
         image: Image.Image = Image.open(io.BytesIO(body), formats=list(FORMATS.values()))
         pixels = image.width * image.height
@@ -54,6 +57,8 @@ def decode_image(body: bytes, spec: TensorSpec, where: str, most: int = MAX_PIXE
             raise InputError("image_too_large", size, where, f"at most {MAX_PIXELS} pixels in a request")
         image = _opaque(_upright(image), _MODES[len(spec.shape)], spec.background, where)
     except UnidentifiedImageError:
+        if sniff(body):
+            raise damaged from None
         raise InputError("invalid_image", f"the bytes are no {NAMES}", where, f"a {NAMES} file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
         bomb = "the image is a decompression bomb"
@@ -61,8 +66,7 @@ def decode_image(body: bytes, spec: TensorSpec, where: str, most: int = MAX_PIXE
     except InputError:
         raise
     except Exception:  # decoders raise any error on hostile bytes
-        damaged = f"the image of {len(body)} bytes is damaged, or cut off"
-        raise InputError("invalid_image", damaged, where, f"a whole {NAMES} file") from None
+        raise damaged from None
     return np.asarray(_resized(image, spec, where), np.uint8), pixels
 
 

@@ -109,6 +109,13 @@ def test_exif_does_not_hide_that_a_picture_is_damaged(encoding: str) -> None:
     assert refused(body[: len(body) * 2 // 3]) == ("invalid_image", "body")
 
 
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "gif", "webp"])
+def test_a_picture_whose_head_is_damaged_is_not_called_another_format(encoding: str) -> None:
+    body = saved(Image.fromarray(pixels()[0]), encoding)
+    with pytest.raises(InputError, match="is damaged, or cut off"):
+        decode_image(body[:16], GREY, "body")
+
+
 def test_a_grey_picture_fits_a_model_of_colours_and_the_other_way_round() -> None:
     shown = pixels()[0]
     assert wire.same(decode_image(wire.picture(shown), RGB, "body"), np.stack([shown] * 3, -1))
@@ -307,7 +314,7 @@ FILE = wire.picture(SHOWN)
 URL = f"data:image/png;base64,{b64(FILE)}"
 NAME = PICTURES.inputs[0].name
 IN_JSON = {"b64": b64(FILE)}
-LONE: list[Any] = [IN_JSON, URL, {NAME: IN_JSON}, {"image_bytes": IN_JSON}, {NAME: URL}]
+LONE: list[Any] = [IN_JSON, URL, b64(FILE), {NAME: IN_JSON}, {"image_bytes": IN_JSON}, {NAME: URL}, {NAME: b64(FILE)}]
 
 
 @pytest.mark.parametrize("lone", LONE)
@@ -321,6 +328,16 @@ def test_a_picture_in_json_gets_the_answer_that_its_pixels_get(lone: Any) -> Non
         assert wire.ask(handler, wire.request(lone)) == expected
     asked = wire.request({"instances": [lone], "parameters": {"top_k": 2}})
     assert len(wire.ask(handler, asked)["predictions"][0]["top_k"]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "gif", "webp"])
+@pytest.mark.parametrize("slash", [b"/", b"\\/", b"_"])  # PHP escapes it; _ is of the alphabet for URLs
+def test_base64_alone_is_a_picture_in_every_format(encoding: str, slash: bytes) -> None:
+    handler = serve(PICTURES)
+    file = saved(Image.fromarray(SHOWN), encoding)
+    body = orjson.dumps({"instances": [{NAME: b64(file)}]}).replace(b"/", slash)
+    (prediction,) = wire.ask(handler, wire.request(body))["predictions"]
+    assert prediction == wire.ask(handler, wire.request(file, f"image/{encoding}"))["prediction"]
 
 
 def as_bytes(data: list[str], shape: list[int], **more: Any) -> Request:
