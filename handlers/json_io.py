@@ -3,6 +3,7 @@
 orjson writes answers: a float32 as the shortest text that reads back the same.
 """
 
+import codecs
 import contextlib
 import json
 import re
@@ -211,6 +212,11 @@ def _syntax_error(body: bytes, text: str) -> InputError:
             return InputError("not_finite", f"{literal[0].decode()} is no JSON number", expected="a finite number")
     if not body.strip():
         return InputError("invalid_json", "the body is empty", expected="a JSON object")
+    if body.startswith(codecs.BOM_UTF8):  # which RFC 8259, 8.1, forbids to send
+        return InputError("invalid_json", "the body begins with a byte order mark", expected="JSON in UTF-8 without it")
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(body)  # reads it where the decoder does not
+        return InputError("invalid_json", "a text has half of a surrogate pair", expected="whole characters")
     return InputError("invalid_json", text, expected="a JSON object")
 
 

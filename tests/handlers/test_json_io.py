@@ -135,6 +135,22 @@ def test_msgspec_says_where_a_text_is_no_json_and_of_what_a_fault_is() -> None:
         DECODER.decode(b'{"x": 1, "rows": [{"x": ""}]}')
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'\xef\xbb\xbf{"x": 1}', "the body begins with a byte order mark"),
+        (rb'"a\ud800"', "a text has half of a surrogate pair"),
+        (rb'"\udc00 a"', "a text has half of a surrogate pair"),
+        (b'"a', "Input data was truncated"),
+        (b"  ", "the body is empty"),
+    ],
+)
+def test_what_no_editor_shows_is_told_in_words_of_its_own(body: bytes, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        decode(msgspec.json.Decoder(str), body)
+    assert (raised.value.code, raised.value.message) == ("invalid_json", message)
+
+
 def count(row: Row) -> int:
     """Members of a row and of those within."""
     return 1 + sum(map(count, row.rows))

@@ -251,7 +251,10 @@ def _labels(text: str | None) -> tuple[str, ...]:
     if not text:
         return ()
     path = Path(text)
-    names = path.read_text().splitlines() if path.is_file() else text.split(",")
+    try:  # an editor of Windows puts a byte order mark before the first name
+        names = path.read_text("utf-8-sig").splitlines() if path.is_file() else text.split(",")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--labels: {path} is no text in UTF-8 with a name a line: {error}") from error
     labels = tuple(name.strip() for name in names if name.strip())
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"--labels needs two names at least, each once; it has {', '.join(labels)}")

@@ -59,7 +59,7 @@ def _takes_text(contract: ModelContract) -> bool:
 
 def _texts(path: Path) -> Array:
     try:
-        lines = path.read_text().splitlines() if path.suffix == ".txt" else [str(path)]
+        lines = path.read_text("utf-8-sig").splitlines() if path.suffix == ".txt" else [str(path)]
     except (OSError, UnicodeDecodeError) as error:
         raise BringError(f"{path} cannot be read as texts, one a line: {error}") from error
     texts = [line for line in lines if line.strip()]

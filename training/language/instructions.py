@@ -5,6 +5,7 @@ One JSON object a line, with ``messages`` as in OpenAI's API, the last by the as
 ``{"instruction": "Answer like a pirate.", "input": "Where is the ship?", "response": "Arr, she be at sea."}``
 """
 
+import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def json_lines(path: Path, parse: Callable[[bytes], T]) -> list[T]:
         DataError: the file cannot be read, or a line cannot be parsed; names it and what is wrong with it.
     """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     parsed = []

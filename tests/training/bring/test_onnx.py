@@ -368,3 +368,19 @@ def test_a_program_reads_the_new_version_as_json(tmp_path: Path) -> None:
     file.write_bytes(b"none")
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert (done.exit_code, done.stdout, done.stderr[:6]) == (1, "", "error:")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_names_of_classes_stand_in_a_file_with_or_without_a_byte_order_mark(tmp_path: Path, mark: bytes) -> None:
+    file = graphs.save(graphs.LOGITS, tmp_path / "model.onnx", 19)
+    names = tmp_path / "names.txt"
+    names.write_bytes(mark + "hôtel, Nice\r\nbar\r\ncafé\r\n".encode())
+    command = ["import", str(file), "--name", "places", "--store", str(tmp_path / "store"), "--labels", str(names)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    contract = Registry(tmp_path / "store").champion_contract("places")
+    assert contract.labels == ("hôtel, Nice", "bar", "café")
+    names.write_text("hôtel\nbar\ncafé\n", "latin-1")
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert f"--labels: {names} is no text in UTF-8 with a name a line" in done.output

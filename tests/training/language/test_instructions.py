@@ -54,6 +54,10 @@ def test_one_in_ten_is_held_out_and_empty_lines_are_none(file: Path, tiny: Tiny)
     assert found.sha256 == sha256(file.read_bytes())
 
 
+def test_a_byte_order_mark_before_the_first_line_is_none_of_it(file: Path, tiny: Tiny) -> None:
+    assert len(read_lines(file, tiny, "\ufeff" + json.dumps(PLAIN), *[PLAIN] * 9).learned) == 9
+
+
 def test_too_few_are_an_error_that_says_how_many_are_needed(file: Path, tiny: Tiny) -> None:
     with pytest.raises(DataError, match=f"{file} has 9 conversations; {FEWEST} are needed, one of them to measure"):
         read_lines(file, tiny, *[PLAIN] * 9)
