@@ -31,4 +31,4 @@ def locked(report: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(locked(json.loads(Path(sys.argv[1]).read_text()))) + "\n")
+    sys.stdout.write("\n".join(locked(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))) + "\n")

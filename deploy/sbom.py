@@ -98,5 +98,5 @@ def _canonical(name: str) -> str:
 
 
 if __name__ == "__main__":
-    document = bill_of_materials(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
+    document = bill_of_materials(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
     sys.stdout.write(json.dumps(document, indent=1) + "\n")

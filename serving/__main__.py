@@ -246,7 +246,7 @@ def _curl(settings: Settings, name: str) -> str:
     request = json.dumps(contract.example.request)
     if len(request) > LONGEST_CURL:
         path = settings.run_dir / f"{name}-example.json"
-        path.write_text(request)
+        path.write_text(request, "utf-8")
         request = f"@{path}"
     return f"curl -H 'Content-Type: application/json' -d '{request}' {url}"
 

@@ -6,6 +6,7 @@ refused with its number.
 """
 
 import errno
+import io
 import os
 import re
 import sys
@@ -87,7 +88,13 @@ def run(app: typer.Typer, program: str) -> None:
 
 
 def start(program: str) -> None:
-    """Read the settings of the checkout's ``.env``, where the environment wins, and set the umask of a program."""
+    """Read the settings of the checkout's ``.env``, where the environment wins, and set the umask of a program.
+
+    What a terminal's encoding does not have is written as ``\\xe4``: a name in a user's file ends no command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if "site-packages" in ROOT.parts:
             raise EnvFileError("Marloop works in a clone of its own: run `pip install -e .` there, with -e")

@@ -78,7 +78,7 @@ def _given() -> Iterator[dict[str, float]]:
 def _first_outgoing() -> int:
     """Return the first port that the kernel gives to an outgoing connection; Linux's default where it does not say."""
     with contextlib.suppress(OSError, ValueError):
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
         if first > 2 * FIRST:
             return first
     return 32768

@@ -53,7 +53,7 @@ class Shown:
 
 def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
-    matches = _FENCED.finditer(page.read_text())
+    matches = _FENCED.finditer(page.read_text(encoding="utf-8"))
     return [Block(page, match[1], match[2], match.start(), match.end()) for match in matches]
 
 

@@ -40,7 +40,7 @@ pages = pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: str(page.
 
 def prose(page: Path) -> str:
     """Return a page without its fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def code(page: Path) -> Iterator[str]:
@@ -111,7 +111,7 @@ def test_every_file_of_the_repository_that_is_named_exists(page: Path) -> None:
 
 @pages
 def test_every_setting_that_is_named_is_one_of_the_code(page: Path) -> None:
-    names = set(re.findall(r"MARLOOP_[A-Z_]+", page.read_text()))
+    names = set(re.findall(r"MARLOOP_[A-Z_]+", page.read_text(encoding="utf-8")))
     assert {name for name in names if not in_code(name)} == set()
 
 

@@ -49,8 +49,10 @@ def record(pid: int, seconds: int, out: Path) -> None:
     """
     options = ["--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE)]
     subprocess.run([PY_SPY, "record", *options, "--format", "flamegraph", "--output", out], check=True)
-    svg = out.read_text()  # its title is the command, with this machine's paths
-    out.write_text(re.sub(r"(>)[^<]*py-spy record[^<]*(<)", r"\1a worker under load, by py-spy\2", svg))
+    svg = out.read_text(encoding="utf-8")  # its title is the command, with this machine's paths
+    out.write_text(
+        re.sub(r"(>)[^<]*py-spy record[^<]*(<)", r"\1a worker under load, by py-spy\2", svg), encoding="utf-8"
+    )
 
 
 def main(

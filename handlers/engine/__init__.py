@@ -232,7 +232,7 @@ def available_cores(quota: Path = QUOTA) -> int:
     """
     cores = len(os.sched_getaffinity(0))
     try:
-        allowed, _, period = quota.read_text().partition(" ")
+        allowed, _, period = quota.read_text(encoding="utf-8").partition(" ")
         return max(1, min(cores, math.ceil(int(allowed) / int(period))))
     except (OSError, ValueError):  # no such file, or no limit
         return cores

@@ -129,7 +129,7 @@ def absent(requirements: Path) -> list[str]:
 
     Options, addresses, and what only some systems need are left out.
     """
-    lines = requirements.read_text().splitlines() if requirements.exists() else []
+    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.exists() else []
     needed = [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith(("#", "-"))]
     return [line for line in needed if line and not (";" in line or "/" in line or _is_installed(line))]
 

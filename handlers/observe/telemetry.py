@@ -36,7 +36,7 @@ _PROTOCOL = attrgetter("protocol")
 def resident_memory() -> int:
     """Return the bytes of memory that this process has; 0 where ``/proc`` does not say."""
     with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
     return 0
 
 

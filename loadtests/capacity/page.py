@@ -30,7 +30,7 @@ def write_page(store: Path, model: str, page: Path, say: Say) -> None:
         StartError: a server does not come up.
         WrkError: no load can be made.
     """
-    if not page.is_file() or MARKS.begin not in page.read_text():
+    if not page.is_file() or MARKS.begin not in page.read_text(encoding="utf-8"):
         raise CostsError(f"{page} is no page with the mark {MARKS.begin}")
     costs = measure(store, model, 1, SECONDS, "", say)
     many = measure(store, model, MANY, FEWER, None, say)

@@ -83,7 +83,7 @@ class Gate:
         consoles = [self._console]
         if self._report:
             self._report.mkdir(parents=True, exist_ok=True)
-            file = (self._report / "slo.txt").open("w")
+            file = (self._report / "slo.txt").open("w", encoding="utf-8")
             consoles.append(Console(file=file, width=100))
         for console in consoles:
             console.print(table)

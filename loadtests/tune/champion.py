@@ -57,5 +57,8 @@ class Champion:
         """
         rng = np.random.default_rng(0)
         requests = [payloads.valid(self.contract, rng, "native") for _ in range(BODIES)]
-        path.write_text(wrk.script("POST", {**requests[0].headers, **headers}, [request.body for request in requests]))
+        path.write_text(
+            wrk.script("POST", {**requests[0].headers, **headers}, [request.body for request in requests]),
+            encoding="utf-8",
+        )
         return path

@@ -29,7 +29,7 @@ def documents() -> dict[str, str]:
 def main() -> None:
     """Write the JSON of all dashboards."""
     for name, text in documents().items():
-        (FOLDER / name).write_text(text)
+        (FOLDER / name).write_text(text, "utf-8")
 
 
 def _document(builder: Dashboard) -> str:

@@ -23,7 +23,7 @@ def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
     Args:
         targets: HOST:PORT by job; other jobs are left out.
     """
-    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     config["global"] |= {name: INTERVAL for name in config["global"] if name.endswith(("_interval", "_timeout"))}
     config["scrape_configs"] = [
         job | {"static_configs": [{"targets": [targets[job["job_name"]]]}]}
@@ -32,7 +32,7 @@ def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
     ]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [targets["alertmanager"]]}]}]
     for path in sorted((PROMETHEUS / "rules").glob("*.yml")):
-        rules = yaml.safe_load(path.read_text())
+        rules = yaml.safe_load(path.read_text("utf-8"))
         for group in rules["groups"]:
             if group["name"] == QUALITY:
                 _hasten(group)
@@ -46,7 +46,7 @@ def write_alertmanager(folder: Path, monitor: str) -> Path:
     Args:
         monitor: URL of the monitor, which needs no token.
     """
-    config = yaml.safe_load(ALERTMANAGER.read_text())
+    config = yaml.safe_load(ALERTMANAGER.read_text("utf-8"))
     for route in (config["route"], *config["route"].get("routes", ())):
         # A day passes in seconds: repeat a firing alert at once, as production does within a day.
         route |= {"group_wait": "0s", "group_interval": INTERVAL, "repeat_interval": INTERVAL}
@@ -65,5 +65,5 @@ def _hasten(group: dict[str, Any]) -> None:
 
 def _write(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path

@@ -208,7 +208,7 @@ def _locks(directory: Path) -> list[tuple[int, Path]]:
 
 def _is_free(lock: Path) -> bool:
     try:
-        with lock.open() as file:
+        with lock.open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # it is held, or another scrape was faster, or it is no file
         return False

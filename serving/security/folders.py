@@ -110,8 +110,8 @@ def superusers(uid_map: Path = Path("/proc/self/uid_map")) -> set[int]:
         uid_map: file of the machine's users that this process's namespace has.
     """
     try:
-        ranges = [[int(part) for part in line.split()] for line in uid_map.read_text().splitlines()]
-        outside = int(Path("/proc/sys/kernel/overflowuid").read_text())
+        ranges = [[int(part) for part in line.split()] for line in uid_map.read_text(encoding="utf-8").splitlines()]
+        outside = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="utf-8"))
     except OSError:  # a system without namespaces
         return {0}
     return {0} if any(first <= outside < first + count for first, _, count in ranges) else {0, outside}

@@ -352,7 +352,7 @@ class Supervisor:
         # The part with the highest priority number ends first.
         last = {"autostart": "true", "priority": 1000, "stopwaitsecs": FAREWELL}
         text = _sections(sections) + _program(WATCHER, watcher, log, last)
-        self.config.write_text(text)
+        self.config.write_bytes(os.fsencode(text))  # it holds paths
 
     @contextlib.contextmanager
     def _alone(self, patience: float = -1) -> Iterator[None]:

@@ -67,7 +67,7 @@ def _has_packages(client: str) -> bool:
 
 
 def _pinned(source: Path) -> list[str]:
-    dependencies: dict[str, str] = json.loads(source.read_text())["dependencies"]
+    dependencies: dict[str, str] = json.loads(source.read_text(encoding="utf-8"))["dependencies"]
     return [f"{name}@{version}" for name, version in dependencies.items()]
 
 

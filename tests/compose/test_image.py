@@ -27,7 +27,7 @@ def marloop(tmp_path: Path) -> Path:
 
 def test_both_images_have_the_script(marloop: Path) -> None:
     assert re.findall(r"^FROM base AS (\w+)$", DOCKERFILE, re.MULTILINE) == ["direct", "torchserve"]
-    assert marloop.read_text().startswith("#!/bin/sh\nexec ")
+    assert marloop.read_text(encoding="utf-8").startswith("#!/bin/sh\nexec ")
 
 
 def test_the_script_is_marloop_whatever_lies_where_it_is_called(marloop: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def tracked(*folders: str) -> Iterator[Path]:
 
 def strings(path: Path) -> Iterator[str]:
     """Yield the texts of a module, but its own docstring, which may say how it is started."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     first = tree.body[0] if tree.body else None
     own = first.value if isinstance(first, ast.Expr) else None
     for node in ast.walk(tree):

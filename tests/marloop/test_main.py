@@ -91,6 +91,25 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it() -> None:
     assert done.stdout.startswith("error: the package sqlalchemy is not installed here: `pip install -e .` in")
 
 
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # as an old terminal, or a job of cron, has it
+
+
+def test_a_locale_without_the_letters_of_a_file_ends_no_command_and_changes_no_recipe(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 7},{'äß'[i % 2]},{'ja' if i % 7 > 3 else 'nein'}\n" for i in range(99))
+    (tmp_path / "table.csv").write_text("größe,straße,ja?\n" + rows, "utf-8")
+    recipes = []
+    for name, locale in (("known", {"PYTHONUTF8": "1"}), ("ascii", ASCII)):
+        (tmp_path / name).mkdir()
+        command = ("new", "town", "--csv", str(tmp_path / "table.csv"), "--target", "ja?")
+        done = marloop(*command, folder=tmp_path, MARLOOP_RECIPES=str(tmp_path / name), **locale)
+        assert done.returncode == 0, done.stdout + done.stderr
+        recipes.append((tmp_path / name / "town.py").read_bytes())
+    assert recipes[0] == recipes[1]
+    assert "gr\\xf6\\xdfe " in done.stdout
+    done = marloop("check", "town", folder=tmp_path, MARLOOP_RECIPES=str(tmp_path / "ascii"), **ASCII)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "variable"),
     [

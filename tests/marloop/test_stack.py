@@ -101,7 +101,7 @@ def training(start: Start, tmp_path: Path) -> subprocess.Popen[str]:
     """`marloop up` in the midst of a training that takes ten minutes."""
     mark, recipes = tmp_path / "begun", tmp_path / "recipes"
     recipes.mkdir()
-    source = Path(linear.__file__).read_text().replace('name = "linear"', 'name = "slow"')
+    source = Path(linear.__file__).read_text(encoding="utf-8").replace('name = "linear"', 'name = "slow"')
     head, body = source.split("    def load(self, hp: LinearHyperparameters, cache: Path) -> Data:\n")
     (recipes / "slow.py").write_text(head + SLOW.format(mark=mark).lstrip("\n") + body)
     process = start("up", MARLOOP_RECIPES=str(recipes), MARLOOP_MODELS="slow", MARLOOP_RUNS=str(tmp_path / "runs"))

@@ -36,7 +36,7 @@ def few(kept: Path, monkeypatch: pytest.MonkeyPatch) -> range:
 
 
 def test_they_are_distinct_and_none_that_an_outgoing_connection_could_take() -> None:
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
     given = free_ports(200)
     assert len(set(given)) == 200
     assert min(given) >= FIRST

@@ -41,7 +41,7 @@ def recipes_linear_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Two recipes: linear, and the same in one more file."""
     folder = tmp_path / "recipes"
     folder.mkdir()
-    source = Path(linear_source.__file__).read_text()
+    source = Path(linear_source.__file__).read_text(encoding="utf-8")
     (folder / "linear.py").write_text(source)
     (folder / "again.py").write_text(source.replace('name = "linear"', 'name = "again"'))
     monkeypatch.setattr(recipes, "__path__", [str(folder)])

@@ -62,7 +62,7 @@ def put(part: str, page: Path, marks: Marks) -> None:
     Raises:
         ValueError: a mark is missing.
     """
-    text = page.read_text() if page.is_file() else f"# {marks.title}\n"
+    text = page.read_text(encoding="utf-8") if page.is_file() else f"# {marks.title}\n"
     if marks.title and marks.begin not in text and marks.end not in text:
         text = f"{text.rstrip()}\n\n{marks.begin}\n{marks.end}\n"
     before, begun, rest = text.partition(marks.begin)

@@ -187,7 +187,7 @@ def extra(name: str, project: Path | None = None) -> list[str]:
     path = project or PROJECT
     if not path.exists():  # the packages were copied without the project around them
         return []
-    declared = tomllib.loads(path.read_text())["project"].get("optional-dependencies", {})
+    declared = tomllib.loads(path.read_text("utf-8"))["project"].get("optional-dependencies", {})
     return [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared.get(name, [])]
 
 

@@ -49,7 +49,7 @@ def missing(built_for: str, cpuinfo: Path) -> list[str]:
         built_for: output of ``llama_print_system_info``, such as ``CPU : AVX2 = 1 | FMA = 1 | ``.
         cpuinfo: Linux's file of that name; without it no instruction counts as missing.
     """
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     has = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
     return [name for name in re.findall(r"(\w+) = 1", built_for) if has and name in FLAGS and FLAGS[name] not in has]
 

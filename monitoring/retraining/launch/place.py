@@ -135,6 +135,6 @@ def _kubernetes_client(url: str, environ: Mapping[str, str], account: Path) -> h
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""

@@ -119,7 +119,7 @@ def write_proxy(place: Place) -> None:
     place.folder.mkdir(exist_ok=True)
     program = place.folder / "haproxy"
     command = shlex.join([sys.executable, "-I", str(PROXY), front.binary()])
-    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.write_bytes(os.fsencode(f'#!/bin/sh\nexec {command} "$@"\n'))
     program.chmod(0o700)
 
 

@@ -79,7 +79,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         raise LaunchError(str(error)) from error
     # TorchServe unpacks archives there, and an earlier run may have left some.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
-    template = (ROOT / "config.properties").read_text()
+    template = (ROOT / "config.properties").read_text("utf-8")
     config = settings.run_dir / "config.properties"
     config.write_text(template + configuration(settings, archives))
     classes = write_closed_service(settings.temporary / "classes")

@@ -49,6 +49,6 @@ def _faults_of_object(value: Any, kind: str, place: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    objects = json.loads(Path(sys.argv[1]).read_text())
+    objects = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     faults = [[*faults_of(each, PREFIXES[each["apiVersion"]] + each["kind"], each["kind"])] for each in objects]
     print(json.dumps(faults))

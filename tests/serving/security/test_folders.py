@@ -49,7 +49,7 @@ def open_to_all(folder: Path) -> None:
 
 def file(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.write_text("")
+    folder.write_text("", encoding="utf-8")
 
 
 def in_a_parent_of_another(folder: Path) -> None:

@@ -18,7 +18,7 @@ NODE = ROOT / "deploy" / "ray" / "marloop-ray-node.service"
 
 def unit(folder: Path, user: str = "root", file: Path = UNIT) -> str:
     """The unit for a clone in a folder."""
-    return file.read_text().replace("/opt/marloop", str(folder)).replace("User=marloop", f"User={user}")
+    return file.read_text(encoding="utf-8").replace("/opt/marloop", str(folder)).replace("User=marloop", f"User={user}")
 
 
 @pytest.mark.parametrize("source", [UNIT, NODE], ids=lambda source: source.name)
@@ -44,7 +44,7 @@ def test_the_process_that_systemd_watches_is_the_supervisor(settings: Settings, 
         wait_until(file.exists)
         process = supervisor.find()
         assert process is not None
-        assert int(file.read_text()) == process.pid
+        assert int(file.read_text(encoding="utf-8")) == process.pid
     finally:
         supervisor.end()
 

@@ -50,5 +50,5 @@ def between(split: Split, since: str, until: str) -> Split:
 
 def write(path: Path, rows: Iterable[Row]) -> Path:
     """One JSON object a line."""
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     return path

@@ -200,7 +200,7 @@ def test_options_that_are_missing_or_not_its_own_get_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("r.json").write_text("{}")
+    Path("r.json").write_text("{}", encoding="utf-8")
     code, told = imported(made.adder(tmp_path / "legacy.mar"), *options)
     assert (code, Path("store").exists()) == (1, False)
     assert expected in told

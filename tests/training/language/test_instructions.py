@@ -17,7 +17,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def read_lines(file: Path, tiny: Tiny, *lines: dict[str, Any] | str) -> Instructions:
-    file.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    file.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
     return read_instructions(file, TEMPLATE, tiny.tokenizer, END)
 
 

@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of recipes, linear alone, in place of the tree's."""
     folder = tmp_path / "recipes"
     folder.mkdir()
-    (folder / "linear.py").write_text(Path(linear_source.__file__).read_text())
+    (folder / "linear.py").write_text(Path(linear_source.__file__).read_text(encoding="utf-8"))
     monkeypatch.setattr(recipes, "__path__", [str(folder)])
     for name in (*BROKEN, "half_written", "_shared"):
         monkeypatch.delitem(sys.modules, f"training.recipes.{name}", raising=False)

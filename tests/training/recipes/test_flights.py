@@ -22,7 +22,7 @@ recipe = recipes.find("flights")
 def winter() -> list[dict[str, str]]:
     """The flown flights of January and February, read without pandas."""
     with zipfile.ZipFile(package_file(*SOURCE)) as archive:
-        text = io.TextIOWrapper(archive.open(archive.namelist()[0]))
+        text = io.TextIOWrapper(archive.open(archive.namelist()[0]), encoding="utf-8")
         return [row for row in csv.DictReader(text) if row["month"] in ("1", "2") and row["air_time"] not in ("", "NA")]
 
 

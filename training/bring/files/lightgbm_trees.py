@@ -26,7 +26,7 @@ def read(path: Path) -> Trees:
     """
     library("lightgbm", path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BringError(f"{path} is no text, as models of LightGBM are") from error
     _check_text(path, text)

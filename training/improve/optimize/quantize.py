@@ -99,7 +99,7 @@ def weights(graphs: Path) -> int:
 
 def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Name the instructions of this CPU that multiply int8 numbers and sum in 32 bits; empty without any."""
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     flags = {flag for line in text.splitlines() if line.startswith(("flags", "Features")) for flag in line.split()}
     return ", ".join(name for flag, name in INSTRUCTIONS.items() if flag in flags)
 

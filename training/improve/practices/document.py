@@ -116,7 +116,7 @@ def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[P
     rows = [row.cells(results) for row in practices if not row.result or row.result in results]
     sections = [_section(kind, results, pictures) for kind in KINDS]
     shown = table(["practice", "command", "code", "effect here"], rows)
-    return "\n".join([HEAD.read_text(), shown, *filter(None, sections)])
+    return "\n".join([HEAD.read_text("utf-8"), shown, *filter(None, sections)])
 
 
 def _section(kind: type[Result], results: Results, pictures: Sequence[str]) -> str:

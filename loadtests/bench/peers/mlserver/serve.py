@@ -32,8 +32,8 @@ if __name__ == "__main__":
         "max_batch_time": 0.001,
         "parameters": {"uri": directory},
     }
-    Path("settings.json").write_text(json.dumps(settings))
-    Path("model-settings.json").write_text(json.dumps(model))
+    Path("settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    Path("model-settings.json").write_text(json.dumps(model), encoding="utf-8")
     here = str(Path(__file__).parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, os.environ["PYTHONPATH"]])}
     mlserver = Path(sys.executable).with_name("mlserver")

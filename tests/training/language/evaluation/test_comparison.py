@@ -52,7 +52,7 @@ class World:
 
 
 def write_lines(path: Path, *lines: dict[str, Any]) -> Path:
-    path.write_text("\n".join(map(json.dumps, lines)))
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     return path
 
 
