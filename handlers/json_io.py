@@ -22,6 +22,7 @@ EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) a
 WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")  # of a JSON path
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*"|\bNaN\b')
 
 # msgspec reports faults in English only; its sentences are parsed here alone. A release that changes one would change
@@ -214,9 +215,10 @@ def _syntax_error(body: bytes, text: str) -> InputError:
         return InputError("invalid_json", "the body is empty", expected="a JSON object")
     if body.startswith(codecs.BOM_UTF8):  # which RFC 8259, 8.1, forbids to send
         return InputError("invalid_json", "the body begins with a byte order mark", expected="JSON in UTF-8 without it")
-    with contextlib.suppress(ValueError, RecursionError):
-        json.loads(body)  # reads it where the decoder does not
-        return InputError("invalid_json", "a text has half of a surrogate pair", expected="whole characters")
+    if _SURROGATE.search(body):
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(body)  # which takes halves for characters
+            return InputError("invalid_json", "a text has half of a surrogate pair", expected="whole characters")
     return InputError("invalid_json", text, expected="a JSON object")
 
 
