@@ -107,10 +107,10 @@ def test_the_rows_before_a_moment_are_reported(tmp_path: Path) -> None:
     keep(store, rows(AIR, shift=1))
     path = tmp_path / "new" / "folder" / "page.html"
     assert verdict(write_report(store, AIR, NOW, path)) == "Drift in distance, prediction."
-    assert "2013-02-17 11:59:59 UTC" in path.read_text()
+    assert "2013-02-17 11:59:59 UTC" in path.read_text("utf-8")
     before = NOW - timedelta(seconds=WINDOW - FEWEST + 1)
     assert verdict(write_report(store, AIR, before, path)).startswith("No verdict")
-    assert "2013-02-17 11:44:58 UTC" in path.read_text()
+    assert "2013-02-17 11:44:58 UTC" in path.read_text("utf-8")
     store.close()
 
 
@@ -128,7 +128,7 @@ def test_the_command_writes_the_page_of_the_champion_and_says_what_it_found(
     assert done.exit_code == 0, done.output
     page = tmp_path / "run" / "reports" / "air-drift.html"
     assert done.output == f"Drift in distance, prediction. Written: {page}\n"
-    assert "air 1.0: drift" in page.read_text()
+    assert "air 1.0: drift" in page.read_text("utf-8")
     refused = CliRunner().invoke(app, ["drift-report", "shoes"])
     assert refused.exit_code == 1
     assert "shoes has no champion" in refused.output

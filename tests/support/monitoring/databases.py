@@ -75,7 +75,7 @@ def postgresql() -> Iterator[str]:
 
 def new_database(server: str, name: str, options: str = "") -> str:
     """The URL of an empty database of a server; the options are those of ``CREATE DATABASE``."""
-    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT", connect_args={"client_encoding": "utf8"})
     with engine.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}" {options}'))
     engine.dispose()

@@ -81,7 +81,7 @@ def test_every_target_is_learned_measured_and_answered_by_name(train: Train, tmp
             "sum": [pytest.approx(0.75, abs=0.1)],
             "difference": [pytest.approx(0.25, abs=0.1)],
         }
-    page = champion_report(RecipeChampion(Turned(), CACHE), Registry(tmp_path / "store")).page.read_text()
+    page = champion_report(RecipeChampion(Turned(), CACHE), Registry(tmp_path / "store")).page.read_text("utf-8")
     assert "truth, difference" in page
 
 
