@@ -211,7 +211,13 @@ def test_a_word_among_numbers_is_told(new: New) -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [lambda i: f"{i}{'ABCDEF'[i % 6]}", lambda i: f"10.0.{i // 99}.{i}", lambda i: f"C{i:04}"]
+    "write",
+    [
+        lambda i: f"{i}{'ABCDEF'[i % 6]}",
+        lambda i: f"10.0.{i // 99}.{i}",
+        lambda i: f"C{i:04}",
+        lambda i: f"{i}" if i % 4 else f"A/5 {i}",
+    ],
 )
 def test_names_with_digits_are_no_numbers(new: New, write: Callable[[int], str]) -> None:
     code, output = new(MIXED.assign(seat=[write(i) for i in range(len(MIXED))]), "bought")

@@ -27,6 +27,8 @@ ALONE: dict[TaskName, float] = {"classification": 0.99, "regression": 0.999}
 RANDOM = "-"  # instead of a column of times
 # A number as people write it: in groups of three, with a comma, with a sign of money, per cent or a unit.
 _WRITTEN = re.compile(r"[-+]?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[,.'\s]\d{3})+|\d+)(?:[.,]\d+)?\s?([%$€£¥]|[^\W\d_]{1,8})?")
+_PLAIN = "write plain numbers, and nothing for no number"
+_FEW_WORDS = 5  # different ones among the numbers of a column; tickets and the like have more
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,16 @@ def look_at_target(column: "Series", task: TaskName | None) -> Target:
     whole = numeric and all(re.fullmatch(r"-?\d+", value) for value in distinct[:1000])
     guess: TaskName = "regression" if numeric and not (whole and len(distinct) <= FEW_NUMBERS) else "classification"
     task = task or guess
+    written = "" if numeric else _written_numbers(known)
+    if written and (task == "regression" or len(distinct) > MOST_LABELS):
+        raise DataError(f"{name} has {written}: {_PLAIN}")
     if task == "regression":
         if not numeric:
-            if written := _written_numbers(known):
-                raise DataError(f"{name} has {written}: write plain numbers, and nothing for no number")
             raise DataError(
                 f"{name} has names such as {distinct[0]!r}, which no regression predicts: --task classification"
             )
         return Target("regression", note=note)
     if len(distinct) > MOST_LABELS:
-        if not numeric and (written := _written_numbers(known)):
-            raise DataError(f"{name} has {written}: write plain numbers, and nothing for no number")
         raise DataError(f"{name} has {len(distinct):,} different values; a classification has at most {MOST_LABELS}")
     counts = known.value_counts()
     labels = sorted(distinct, key=lambda value: (float(value), "") if whole else (0.0, value))
@@ -152,9 +153,7 @@ def _look(column: "Series", asked: bool) -> Column:
     written = _written_numbers(known)
     if distinct > len(known) / 2:
         note = "text; see --from-text-csv" if _is_prose(known) else "identifies rows"
-        return Column(
-            name, "left out", f"{written}: write plain numbers, and nothing for no number" if written else note
-        )
+        return Column(name, "left out", f"{written}: {_PLAIN}" if written else note)
     counts = known.value_counts()
     rare = int((counts < RARE).sum()) + max(0, int((counts >= RARE).sum()) - MOST_CATEGORIES)
     if rare == distinct:
@@ -176,7 +175,7 @@ def _written_numbers(known: "Series") -> str:
     import pandas
 
     odd = known[pandas.to_numeric(known, errors="coerce").isna()]
-    if 0 < len(odd) < len(known) / 2:
+    if 0 < odd.nunique() <= _FEW_WORDS and len(odd) < len(known) / 2:
         return f"numbers but for {len(odd):,} such as {odd.iloc[0]!r}"
     as_people_do = odd[odd.str.fullmatch(_WRITTEN)]
     units = as_people_do.str.extract(f"^{_WRITTEN.pattern}$", expand=False)
