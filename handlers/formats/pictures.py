@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from handlers.contract import Array, TensorSpec
 from handlers.contract.pictures import Picture
@@ -46,9 +46,8 @@ def decode_image(body: bytes, spec: TensorSpec, where: str, most: int = MAX_PIXE
     Raises:
         InputError: no picture, damaged, of more pixels, or one that the contract refuses.
     """
-    damaged = InputError(
-        "invalid_image", f"the image of {len(body)} bytes is damaged, or cut off", where, f"a whole {NAMES} file"
-    )
+    if not sniff(body):
+        raise InputError("invalid_image", f"the bytes are no {NAMES}", where, f"a {NAMES} file")
     try:
         image: Image.Image = Image.open(io.BytesIO(body), formats=list(FORMATS.values()))
         pixels = image.width * image.height
@@ -56,17 +55,14 @@ def decode_image(body: bytes, spec: TensorSpec, where: str, most: int = MAX_PIXE
             size = f"the image has {image.width} x {image.height} pixels"
             raise InputError("image_too_large", size, where, f"at most {MAX_PIXELS} pixels in a request")
         image = _opaque(_upright(image), _MODES[len(spec.shape)], spec.background, where)
-    except UnidentifiedImageError:
-        if sniff(body):
-            raise damaged from None
-        raise InputError("invalid_image", f"the bytes are no {NAMES}", where, f"a {NAMES} file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
         bomb = "the image is a decompression bomb"
         raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
     except InputError:
         raise
     except Exception:  # decoders raise any error on hostile bytes
-        raise damaged from None
+        damaged = f"the image of {len(body)} bytes is damaged, or cut off"
+        raise InputError("invalid_image", damaged, where, f"a whole {NAMES} file") from None
     return np.asarray(_resized(image, spec, where), np.uint8), pixels
 
 
